@@ -1,0 +1,479 @@
+"""The graph: what every other floor builds, reads and rewrites.
+
+A `Node` applies an `Op` to values and has one or more results; a `Value` is one of them.  Nodes are immutable and are
+made only by a `Builder`, so a node always comes after what it depends on: sorting reachable nodes by their serial number
+is a topological sort, and no walk recurses.  A `Graph` names the inputs and outputs of a part of that network.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Dtype = np.dtype[Any]
+Array = np.ndarray[Any, Any]
+Shape = tuple[int, ...]
+
+BOOL, UINT8, INT32, INT64, FLOAT32, FLOAT64 = map(np.dtype, ("bool", "uint8", "int32", "int64", "float32", "float64"))
+DTYPES = (BOOL, UINT8, INT32, INT64, FLOAT32, FLOAT64)
+
+
+class Line(NamedTuple):
+    """Where in the user's source an operation was written."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class Aval(NamedTuple):
+    """An abstract value: all that is known of an array before it exists.
+
+    `weak` marks what came from Python numbers, which do not take part in NumPy's type promotion (NEP 50).
+    """
+
+    shape: Shape
+    dtype: Dtype
+    weak: bool = False
+
+    @property
+    def size(self) -> int:
+        n = 1
+        for d in self.shape:
+            n *= d
+        return n
+
+    def __str__(self) -> str:
+        return f"{self.dtype.name}[{','.join(map(str, self.shape))}]{'*' if self.weak else ''}"
+
+
+def is_float(dtype: Dtype) -> bool:
+    return dtype.kind == "f"
+
+
+class Literal:
+    """A constant array as a hashable parameter: equal only in dtype, shape and bits (0.0 is not -0.0)."""
+
+    __slots__ = ("_key", "array")
+
+    def __init__(self, array: Array):
+        array = np.array(array, order="C")  # a copy: what the user does to theirs later is not ours
+        array.flags.writeable = False
+        self.array = array
+        self._key = (array.dtype.str, array.shape, array.tobytes())
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Literal) and self._key == other._key
+
+    def __repr__(self) -> str:
+        return str(self.array.item()) if self.array.size == 1 else f"<{self.array.nbytes} bytes>"
+
+
+Tangents = Sequence["Value | None"]
+InferRule = Callable[..., Aval | tuple[Aval, ...]]
+JvpRule = Callable[["Node", Tangents], Tangents]
+TransposeRule = Callable[["Node", Tangents, Sequence[bool]], Tangents]
+BatchRule = Callable[["Node", int, Sequence["Value"], Sequence[bool]], Sequence["Value"]]
+
+
+@dataclass(eq=False, frozen=True, repr=False)
+class Op:
+    """A primitive.  `ops/` declares them; see `ops/base.py` for the short forms its rules are written in.
+
+    Calling an op emits a node in the current builder: `op(*values, **params)`.  Numbers among the operands take the
+    aval of the first value.
+    """
+
+    name: str
+    infer: InferRule  # (*input avals, **params) -> the result's aval, or a tuple of them
+    oracle: Callable[..., Any]  # the same function on NumPy arrays, with the same params
+    jvp: JvpRule  # (node, its inputs' tangents) -> its outputs' tangents; None is a tangent of zero
+    transpose: TransposeRule | None  # (node, its outputs' cotangents, which inputs are linear) -> cotangents
+    batch: BatchRule  # (node, size, inputs, which have a leading batch axis) -> outputs with a leading batch axis
+    masked_transpose: TransposeRule | None = None  # the transpose for cotangents that a selection may have zeroed
+    elementwise: bool = False
+    selects: bool = False  # its transpose puts zeros into cotangents
+    interned: bool = True
+
+    def __call__(self, *operands: Any, **params: Any) -> Value:
+        outputs = self.emit(*operands, **params)
+        if len(outputs) != 1:
+            raise TypeError(f"{self.name} has {len(outputs)} results: use {self.name}.emit")
+        return outputs[0]
+
+    def emit(self, *operands: Any, **params: Any) -> tuple[Value, ...]:
+        return current().emit(self, as_values(operands), params)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+OPS: dict[str, Op] = {}
+"""Every primitive by name, in order of declaration."""
+
+
+def register(op: Op) -> Op:
+    if op.name in OPS:
+        raise ValueError(f"primitive {op.name!r} is declared twice")
+    OPS[op.name] = op
+    return op
+
+
+class Value:
+    """One result of a node.
+
+    `data` is its NumPy value where that is known while the graph is built: that of a leaf outside `compile`, or one
+    that has been computed.  It is no part of what the graph means.
+    """
+
+    __slots__ = ("__weakref__", "aval", "data", "index", "node")
+
+    def __init__(self, node: Node, index: int, aval: Aval):
+        self.node = node
+        self.index = index
+        self.aval = aval
+        self.data: Array | None = None
+
+    @property
+    def shape(self) -> Shape:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> Dtype:
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.aval.shape)
+
+    @property
+    def size(self) -> int:
+        return self.aval.size
+
+    def full_like(self, number: Any) -> Value:
+        """`number` in every element, with this value's shape and dtype."""
+        return full(number, self.shape, self.dtype)
+
+    # What derivative rules are written with.  `==` stays identity: use the op `eq`.
+    def __add__(self, other: Any) -> Value:
+        return OPS["add"](self, other)
+
+    def __radd__(self, other: Any) -> Value:
+        return OPS["add"](other, self)
+
+    def __sub__(self, other: Any) -> Value:
+        return OPS["sub"](self, other)
+
+    def __rsub__(self, other: Any) -> Value:
+        return OPS["sub"](other, self)
+
+    def __mul__(self, other: Any) -> Value:
+        return OPS["mul"](self, other)
+
+    def __rmul__(self, other: Any) -> Value:
+        return OPS["mul"](other, self)
+
+    def __truediv__(self, other: Any) -> Value:
+        return OPS["div"](self, other)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        return OPS["div"](other, self)
+
+    def __neg__(self) -> Value:
+        return OPS["neg"](self)
+
+    def __lt__(self, other: Any) -> Value:
+        return OPS["lt"](self, other)
+
+    def __gt__(self, other: Any) -> Value:
+        return OPS["gt"](self, other)
+
+    def __le__(self, other: Any) -> Value:
+        return OPS["le"](self, other)
+
+    def __ge__(self, other: Any) -> Value:
+        return OPS["ge"](self, other)
+
+    def __repr__(self) -> str:
+        return f"Value({self.node.op.name}#{self.node.serial}: {self.aval})"
+
+
+class Node:
+    """An op applied to values.  `line`, the user's source line, rides along and is no part of its identity."""
+
+    __slots__ = ("inputs", "line", "op", "outputs", "params", "serial")
+
+    def __init__(
+        self,
+        op: Op,
+        inputs: tuple[Value, ...],
+        params: Mapping[str, Any],
+        avals: tuple[Aval, ...],
+        line: Line | None,
+        serial: int,
+    ):
+        self.op = op
+        self.inputs = inputs
+        self.params = params
+        self.line = line
+        self.serial = serial
+        self.outputs = tuple([Value(self, i, aval) for i, aval in enumerate(avals)])
+
+    def __repr__(self) -> str:
+        return f"Node({self.op.name}#{self.serial})"
+
+
+_serials = itertools.count()
+
+
+class Builder:
+    """Makes nodes.  With `intern`, equal nodes are made once: building a graph eliminates common subexpressions.
+
+    `line` is given to every node made while it is set.
+    """
+
+    __slots__ = ("_table", "line")
+
+    def __init__(self, *, intern: bool):
+        self._table: dict[Any, Node] | None = {} if intern else None
+        self.line: Line | None = None
+
+    @property
+    def interns(self) -> bool:
+        return self._table is not None
+
+    def emit(self, op: Op, inputs: tuple[Value, ...], params: Mapping[str, Any]) -> tuple[Value, ...]:
+        key = None
+        if self._table is not None and op.interned:
+            key = (op, inputs, tuple(params.items()))
+            known = self._table.get(key)
+            if known is not None:
+                return known.outputs
+        avals = op.infer(*[x.aval for x in inputs], **params)
+        if isinstance(avals, Aval):
+            avals = (avals,)
+        node = Node(op, inputs, params, avals, self.line, next(_serials))
+        if key is not None:
+            assert self._table is not None
+            self._table[key] = node
+        return node.outputs
+
+
+class _Current(threading.local):
+    def __init__(self) -> None:
+        self.builder = Builder(intern=False)  # outside `compile`, tensors keep their identity
+
+
+_current = _Current()
+
+
+def current() -> Builder:
+    """This thread's builder."""
+    return _current.builder
+
+
+@contextmanager
+def building(builder: Builder) -> Iterator[Builder]:
+    """Make `builder` this thread's builder."""
+    outer = _current.builder
+    _current.builder = builder
+    try:
+        yield builder
+    finally:
+        _current.builder = outer
+
+
+def as_values(operands: Sequence[Any]) -> tuple[Value, ...]:
+    """Operands of an op, numbers among them spread to the aval of the first value."""
+    for x in operands:
+        if not isinstance(x, Value):
+            break
+    else:
+        return tuple(operands)
+    like = next(x for x in operands if isinstance(x, Value))
+    return tuple([x if isinstance(x, Value) else like.full_like(x) for x in operands])
+
+
+# ---- leaves --------------------------------------------------------------------------------------------------------
+
+
+def _no_tangent(node: Node, tangents: Tangents) -> Tangents:
+    return [None] * len(node.outputs)
+
+
+def _never_batched(node: Node, size: int, inputs: Sequence[Value], batched: Sequence[bool]) -> Sequence[Value]:
+    raise AssertionError(f"{node.op.name} has no inputs that could be batched")
+
+
+def _leaf(name: str, infer: InferRule, oracle: Callable[..., Any], interned: bool = True) -> Op:
+    return register(Op(name, infer, oracle, _no_tangent, None, _never_batched, interned=interned))
+
+
+def _argument_oracle(**params: Any) -> Array:
+    raise AssertionError("an argument has no value of its own")
+
+
+argument_op = _leaf("argument", lambda aval: aval, _argument_oracle, interned=False)
+constant_op = _leaf(
+    "constant", lambda value: Aval(value.array.shape, value.array.dtype), lambda value: value.array
+)
+full_op = _leaf(
+    "full",
+    lambda value, shape: Aval(shape, value.array.dtype),
+    lambda value, shape: np.full(shape, value.array, value.array.dtype),
+)
+iota_op = _leaf(
+    "iota", lambda size, dtype: Aval((size,), dtype), lambda size, dtype: np.arange(size, dtype=dtype)
+)
+
+
+def argument(aval: Aval) -> Value:
+    """A new input; two are never the same."""
+    return argument_op(aval=aval)
+
+
+def constant(array: Array) -> Value:
+    """A value known while the graph is built.  One that is the same in every element becomes `full`."""
+    array = np.asarray(array)
+    if array.ndim == 0:
+        return full_op(value=Literal(array), shape=())
+    return constant_op(value=Literal(array))
+
+
+def full(number: Any, shape: Shape, dtype: Dtype) -> Value:
+    """One number in every element."""
+    return full_op(value=Literal(np.array(number, dtype)), shape=shape)
+
+
+def zeros(aval: Aval) -> Value:
+    return full(0, aval.shape, aval.dtype)
+
+
+def iota(size: int, dtype: Dtype = INT64) -> Value:
+    """0, 1, ... size - 1."""
+    return iota_op(size=size, dtype=dtype)
+
+
+def literal(value: Value) -> Array | None:
+    """The number in every element of a `full` value as a 0-d array; None for any other value."""
+    return value.node.params["value"].array if value.node.op is full_op else None
+
+
+# ---- graphs --------------------------------------------------------------------------------------------------------
+
+
+def toposort(outputs: Iterable[Value], inputs: Iterable[Value] = ()) -> list[Node]:
+    """The nodes that `outputs` need, each after those it depends on; does not look behind `inputs`."""
+    stop = {x.node for x in inputs}
+    seen: set[Node] = set()
+    stack = [x.node for x in outputs]
+    while stack:
+        node = stack.pop()
+        if node in seen or node in stop:
+            continue
+        seen.add(node)
+        for x in node.inputs:
+            if x.node not in seen:
+                stack.append(x.node)
+    return sorted(seen, key=lambda node: node.serial)
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A function: `outputs` in terms of `inputs`, which are results of `argument` nodes."""
+
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    name: str = field(default="graph")
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """Topologically sorted, without the inputs' own."""
+        return toposort(self.outputs, self.inputs)
+
+    @cached_property
+    def free(self) -> list[Value]:
+        """Arguments the outputs need that are not among the inputs: what the function captured."""
+        return [node.outputs[0] for node in self.nodes if node.op is argument_op]
+
+    def __str__(self) -> str:
+        return render(self)
+
+
+def rebuild(graph: Graph, emit: Callable[[Node, tuple[Value, ...]], Sequence[Value]] | None = None) -> Graph:
+    """The graph made anew in the current builder; `emit` says what becomes of a node, given its new inputs."""
+    builder = current()
+    env: dict[Value, Value] = {x: argument(x.aval) for x in graph.inputs}
+    for node in graph.nodes:
+        builder.line = node.line
+        inputs = tuple([env[x] for x in node.inputs])
+        outputs = emit(node, inputs) if emit else builder.emit(node.op, inputs, node.params)
+        env.update(zip(node.outputs, outputs, strict=True))
+    builder.line = None
+    return Graph(tuple([env[x] for x in graph.inputs]), tuple([env[x] for x in graph.outputs]), graph.name)
+
+
+class GraphError(AssertionError):
+    """A graph that breaks the rules: a bug of the library, not of its user."""
+
+
+def verify(graph: Graph) -> None:
+    """Check that every node's results are what its op says they are, and that nothing is used before it is made."""
+    known: set[Value] = set(graph.inputs)
+    for x in graph.inputs:
+        if x.node.op is not argument_op:
+            raise GraphError(f"input {x} is not an argument")
+    for node in graph.nodes:
+        if node.op is argument_op:
+            raise GraphError(f"{node.outputs[0]} is captured: it is not among the graph's inputs")
+        for x in node.inputs:
+            if x not in known:
+                raise GraphError(f"{node} uses {x} before it is made")
+        avals = node.op.infer(*[x.aval for x in node.inputs], **node.params)
+        avals = (avals,) if isinstance(avals, Aval) else avals
+        if tuple(x.aval for x in node.outputs) != avals:
+            raise GraphError(f"{node} has results {[str(x.aval) for x in node.outputs]}, not {list(map(str, avals))}")
+        known.update(node.outputs)
+    for x in graph.outputs:
+        if x not in known:
+            raise GraphError(f"output {x} is never made")
+
+
+def _render_param(value: Any) -> str:
+    if isinstance(value, np.dtype):
+        return value.name
+    if callable(value) and hasattr(value, "__name__"):
+        return str(value.__name__)
+    return repr(value)
+
+
+def render(graph: Graph) -> str:
+    """One line a node: its result, aval, op, operands, params and the user's source line."""
+    names: dict[Value, str] = {}
+    for x in graph.inputs:
+        names[x] = f"%{len(names)}"
+    rows: list[tuple[str, str]] = []
+    head = ", ".join(f"{names[x]}: {x.aval}" for x in graph.inputs)
+    for node in graph.nodes:
+        for x in node.outputs:
+            names[x] = f"%{len(names)}"
+        results = ", ".join(f"{names[x]}: {x.aval}" for x in node.outputs)
+        operands = [names[x] for x in node.inputs]
+        operands += [f"{k}={_render_param(v)}" for k, v in node.params.items()]
+        rows.append((f"  {results} = {node.op.name}({', '.join(operands)})", str(node.line or "")))
+    width = min(max((len(left) for left, _ in rows), default=0), 88)
+    body = [f"{left:<{width}}  # {line}" if line else left for left, line in rows]
+    tail = ", ".join(names[x] for x in graph.outputs)
+    return "\n".join([f"{graph.name}({head}):", *body, f"  return {tail}"])

@@ -1,0 +1,183 @@
+"""How a primitive is declared: short forms for rules that many primitives share.
+
+*A derivative is a linear map.*  A primitive says how a tangent is pushed through it; reverse mode transposes the result.
+Most rules are one line a argument, `(t, y, *xs, **params) -> tangent of y`, where `t` is the tangent of that argument,
+`y` the primitive's own result and `xs` its operands, all of one shape and dtype.  Contributions of several arguments add.
+A transpose is one line a argument too: `(ct, *xs, **params) -> cotangent of that argument`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from autodiff import ir
+from autodiff.ir import Aval, Node, Op, Tangents, Value
+
+Rule = Callable[..., Value]
+
+
+class _Marker:
+    def __init__(self, meaning: str):
+        self.meaning = meaning
+
+    def __repr__(self) -> str:
+        return self.meaning
+
+
+LINEAR: Final = _Marker("LINEAR")
+"""The primitive is linear in this argument with the others held: its tangent goes where the argument is."""
+
+ZERO: Final = _Marker("ZERO")
+"""The derivative is zero wherever it is defined."""
+
+ArgumentRule = Rule | _Marker
+
+
+def _per_argument(rules: Any) -> tuple[Any, ...]:
+    return rules if isinstance(rules, tuple) else (rules,)
+
+
+def argumentwise_jvp(rules: tuple[ArgumentRule, ...]) -> ir.JvpRule:
+    """Tangents pushed through one argument at a time, and added.  The last rule serves all further arguments."""
+
+    def jvp(node: Node, tangents: Tangents) -> Tangents:
+        total: Value | None = None
+        for i, t in enumerate(tangents):
+            rule = rules[min(i, len(rules) - 1)]
+            if t is None or rule is ZERO:
+                continue
+            if rule is LINEAR:
+                term = node.op(*node.inputs[:i], t, *node.inputs[i + 1 :], **node.params)
+            else:
+                assert not isinstance(rule, _Marker)
+                term = rule(t, node.outputs[0], *node.inputs, **node.params)
+            total = term if total is None else total + term
+        return [total]
+
+    return jvp
+
+
+def joint_jvp(first: int, last: int | None = None) -> ir.JvpRule:
+    """For a primitive that is linear in the arguments [first, last) together: absent tangents become zeros."""
+
+    def jvp(node: Node, tangents: Tangents) -> Tangents:
+        linear = slice(first, last)
+        if all(t is None for t in tangents[linear]):
+            return [None]
+        operands: list[Value] = list(node.inputs)
+        operands[linear] = [
+            ir.zeros(x.aval) if t is None else t for x, t in zip(node.inputs[linear], tangents[linear], strict=True)
+        ]
+        return [node.op(*operands, **node.params)]
+
+    return jvp
+
+
+def argumentwise_transpose(rules: tuple[Rule | None, ...]) -> ir.TransposeRule:
+    def transpose(node: Node, cotangents: Tangents, linear: Sequence[bool]) -> Tangents:
+        (ct,) = cotangents
+        results: list[Value | None] = [None] * len(node.inputs)
+        for i in [i for i, flag in enumerate(linear) if flag]:
+            rule = rules[i] if i < len(rules) else None
+            if rule is None:
+                raise ir.GraphError(f"{node.op.name} is not linear in argument {i}")
+            results[i] = rule(ct, *node.inputs, **node.params)
+        return results
+
+    return transpose
+
+
+def with_batch_axis(x: Value, size: int, batched: bool) -> Value:
+    """`x` with a leading axis of `size`, repeated along it where it has none yet."""
+    if batched:
+        return x
+    number = ir.literal(x)
+    if number is not None:
+        return ir.full(number, (size, *x.shape), x.dtype)
+    return ir.OPS["broadcast"](x, shape=(size, *x.shape), axes=tuple(range(1, x.ndim + 1)))
+
+
+def _batch_elementwise(node: Node, size: int, inputs: Sequence[Value], batched: Sequence[bool]) -> Sequence[Value]:
+    return node.op.emit(*[with_batch_axis(x, size, b) for x, b in zip(inputs, batched, strict=True)], **node.params)
+
+
+DOMAINS = {
+    "number": "uif",
+    "floating": "f",
+    "integer": "ui",
+    "compare": "uif",
+    "logic": "b",
+}
+"""Kinds of dtype that an elementwise op of a domain (csrc/opcodes.def) takes."""
+
+
+def _infer_elementwise(name: str, domain: str) -> ir.InferRule:
+    kinds = DOMAINS[domain]
+
+    def infer(*avals: Aval) -> Aval:
+        shape, dtype, _ = avals[0]
+        for aval in avals:
+            if aval.shape != shape or aval.dtype != dtype:
+                raise TypeError(f"{name} takes operands of one shape and dtype, not {', '.join(map(str, avals))}")
+        if dtype.kind not in kinds:
+            raise TypeError(f"{name} is not defined for {dtype.name}")
+        return Aval(shape, ir.BOOL if domain == "compare" else dtype)
+
+    return infer
+
+
+def elementwise(
+    name: str,
+    oracle: Callable[..., Any],
+    *,
+    jvp: ArgumentRule | tuple[ArgumentRule, ...],
+    transpose: Rule | tuple[Rule | None, ...] | None = None,
+    masked_transpose: Rule | tuple[Rule | None, ...] | None = None,
+    domain: str = "number",
+) -> Op:
+    """Declare a primitive that works on each element by itself; csrc/opcodes.def has its opcode under the same name."""
+    return ir.register(
+        Op(
+            name,
+            _infer_elementwise(name, domain),
+            oracle,
+            argumentwise_jvp(_per_argument(jvp)),
+            argumentwise_transpose(_per_argument(transpose)) if transpose else None,
+            _batch_elementwise,
+            argumentwise_transpose(_per_argument(masked_transpose)) if masked_transpose else None,
+            elementwise=True,
+        )
+    )
+
+
+def primitive(
+    name: str,
+    oracle: Callable[..., Any],
+    *,
+    infer: ir.InferRule,
+    jvp: ArgumentRule | tuple[ArgumentRule, ...] = ZERO,
+    jvp_rule: ir.JvpRule | None = None,
+    transpose: Rule | tuple[Rule | None, ...] | None = None,
+    transpose_rule: ir.TransposeRule | None = None,
+    batch: ir.BatchRule = _batch_elementwise,
+    elementwise: bool = False,
+    selects: bool = False,
+    interned: bool = True,
+) -> Op:
+    """Declare any other primitive.  The `_rule` forms are whole rules where one line an argument does not do."""
+    if transpose is not None:
+        transpose_rule = argumentwise_transpose(_per_argument(transpose))
+    return ir.register(
+        Op(
+            name,
+            infer,
+            oracle,
+            jvp_rule or argumentwise_jvp(_per_argument(jvp)),
+            transpose_rule,
+            batch,
+            elementwise=elementwise,
+            selects=selects,
+            interned=interned,
+        )
+    )
