@@ -295,6 +295,17 @@ def building(builder: Builder) -> Iterator[Builder]:
         _current.builder = outer
 
 
+@contextmanager
+def lines_of_nodes() -> Iterator[Builder]:
+    """The current builder, whose line a transform may set to that of the node it works on."""
+    builder = _current.builder
+    outer = builder.line
+    try:
+        yield builder
+    finally:
+        builder.line = outer
+
+
 def as_values(operands: Sequence[Any]) -> tuple[Value, ...]:
     """Operands of an op, numbers among them spread to the aval of the first value."""
     for x in operands:
@@ -414,14 +425,13 @@ class Graph:
 
 def rebuild(graph: Graph, emit: Callable[[Node, tuple[Value, ...]], Sequence[Value]] | None = None) -> Graph:
     """The graph made anew in the current builder; `emit` says what becomes of a node, given its new inputs."""
-    builder = current()
     env: dict[Value, Value] = {x: argument(x.aval) for x in graph.inputs}
-    for node in graph.nodes:
-        builder.line = node.line
-        inputs = tuple([env[x] for x in node.inputs])
-        outputs = emit(node, inputs) if emit else builder.emit(node.op, inputs, node.params)
-        env.update(zip(node.outputs, outputs, strict=True))
-    builder.line = None
+    with lines_of_nodes() as builder:
+        for node in graph.nodes:
+            builder.line = node.line
+            inputs = tuple([env[x] for x in node.inputs])
+            outputs = emit(node, inputs) if emit else builder.emit(node.op, inputs, node.params)
+            env.update(zip(node.outputs, outputs, strict=True))
     return Graph(tuple([env[x] for x in graph.inputs]), tuple([env[x] for x in graph.outputs]), graph.name)
 
 

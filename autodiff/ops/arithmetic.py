@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autodiff.ir import Array, Value
+from autodiff.ir import Array, Op, Value
 from autodiff.ops.base import LINEAR, ZERO, elementwise
 from autodiff.ops.logic import eq, select
 
@@ -41,7 +41,7 @@ sub = elementwise(
 )
 
 # scale(x, k) = x * k, but 0 where x is 0, whatever k: what a cotangent that a selection has masked is multiplied with.
-scale = elementwise(
+scale: Op = elementwise(
     "scale",
     _scale_oracle,
     jvp=(LINEAR, LINEAR),

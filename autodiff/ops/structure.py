@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autodiff.ir import Array, Aval, Node, Shape, Tangents, Value
+from autodiff.ir import Array, Aval, Node, Op, Shape, Tangents, Value
 from autodiff.ops.base import LINEAR, joint_jvp, primitive, with_batch_axis
 
 
@@ -53,7 +53,7 @@ def _infer_reshape(x: Aval, shape: Shape) -> Aval:
     return result
 
 
-reshape = primitive(
+reshape: Op = primitive(
     "reshape",
     lambda x, shape: np.reshape(x, shape),
     infer=_infer_reshape,
@@ -74,7 +74,7 @@ def inverse(axes: Shape) -> Shape:
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
-transpose = primitive(
+transpose: Op = primitive(
     "transpose",
     lambda x, axes: np.transpose(x, axes),
     infer=_infer_transpose,
@@ -133,7 +133,7 @@ def _batch_lattice(node: Node, size: int, inputs: Sequence[Value], batched: Sequ
 
 
 # slice(x, starts, steps, shape): the elements of x on a lattice
-slice = primitive(
+slice: Op = primitive(
     "slice",
     _slice_oracle,
     infer=_infer_slice,
@@ -144,7 +144,7 @@ slice = primitive(
 )
 
 # pad(x, starts, steps, shape): zeros of that shape with x on a lattice
-pad = primitive(
+pad: Op = primitive(
     "pad",
     _pad_oracle,
     infer=_infer_pad,

@@ -1,0 +1,26 @@
+"""Forward mode: what a dual number does, f(a + b eps) = f(a) + f'(a) b eps, node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autodiff import ir
+from autodiff.ir import Tangents, Value
+
+
+def pushforward(outputs: Sequence[Value], inputs: Sequence[Value], tangents: Tangents) -> list[Value | None]:
+    """Tangents of `outputs`, given those of `inputs`; None is a tangent of zero.
+
+    Emits only tangents: the primal nodes are used where they are, so what `inputs` do not reach costs nothing.
+    """
+    x_dot = {x: t for x, t in zip(inputs, tangents, strict=True) if t is not None}
+    with ir.lines_of_nodes() as builder:
+        for node in ir.toposort(outputs, inputs):
+            ts = [x_dot.get(x) for x in node.inputs]
+            if all(t is None for t in ts):
+                continue
+            builder.line = node.line
+            for y, t in zip(node.outputs, node.op.jvp(node, ts), strict=True):
+                if t is not None:
+                    x_dot[y] = t
+    return [x_dot.get(y) for y in outputs]

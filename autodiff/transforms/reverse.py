@@ -1,0 +1,102 @@
+"""Reverse mode, by transposition.
+
+A derivative is a linear map.  Forward mode writes that map out as nodes, from symbolic tangents; reverse mode walks the
+linear nodes in reverse topological order, the *backward schedule*, and transposes each: a cotangent of its result
+becomes cotangents of its linear operands, and those of a value that several nodes use add up.
+
+*Masked branches contribute exactly zero.*  Where a selection (`select`, `slice`, `gather`: an op with `selects`) leaves
+an element out, its transpose puts a zero into the cotangent, and 0 * inf further up would make that NaN.  Cotangents
+downstream of a selection are therefore marked, and a marked one is multiplied by `scale`, which keeps zeros (`mul` and
+`div` declare it as `masked_transpose`), unless the factor is a literal that cannot do harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from autodiff import ir
+from autodiff.ir import Node, Tangents, Value
+from autodiff.transforms.forward import pushforward
+
+
+def pullback(outputs: Sequence[Value], inputs: Sequence[Value], cotangents: Tangents) -> list[Value | None]:
+    """Cotangents of `inputs`, given those of `outputs`; None is a cotangent of zero.
+
+    Inputs that are not floating have no cotangent.
+    """
+    x_dots = [ir.argument(ir.Aval(x.shape, x.dtype)) if ir.is_float(x.dtype) else None for x in inputs]
+    y_dots = pushforward(outputs, inputs, x_dots)
+    return transpose(y_dots, x_dots, cotangents)
+
+
+def transpose(y_dots: Tangents, x_dots: Tangents, cotangents: Tangents) -> list[Value | None]:
+    """Transpose the linear map that takes the arguments `x_dots` to `y_dots`."""
+    x_bar: dict[Value, Value] = {}
+    masked: set[Value] = set()
+
+    def accumulate(x: Value, ct: Value, mask: bool) -> None:
+        known = x_bar.get(x)
+        if known is not None:
+            mask = mask or known in masked
+            ct = known + ct
+        x_bar[x] = ct
+        if mask:
+            masked.add(ct)
+
+    linear = {x for x in x_dots if x is not None}
+    nodes = _linear_nodes(y_dots, linear)
+    for y, ct in zip(y_dots, cotangents, strict=True):
+        if y is not None and ct is not None and y in linear:
+            accumulate(y, ct, mask=False)
+
+    with ir.lines_of_nodes() as builder:
+        for node in reversed(nodes):
+            cts = [x_bar.pop(y, None) for y in node.outputs]
+            if all(ct is None for ct in cts):
+                continue
+            builder.line = node.line
+            flags = [x in linear for x in node.inputs]
+            mask = any(ct in masked for ct in cts)
+            rule = node.op.transpose
+            if mask and node.op.masked_transpose and not _harmless(node, flags):
+                rule = node.op.masked_transpose
+            if rule is None:
+                raise ir.GraphError(f"{node.op.name} has no transpose")
+            for x, flag, ct in zip(node.inputs, flags, rule(node, cts, flags), strict=True):
+                if flag and ct is not None:
+                    accumulate(x, ct, mask or node.op.selects)
+    return [None if x is None else x_bar.get(x) for x in x_dots]
+
+
+def _linear_nodes(y_dots: Tangents, linear: set[Value]) -> list[Node]:
+    """The nodes between the tangents, in topological order; adds their results to `linear`.
+
+    What depends on a tangent was made after it, so the search need not enter the primal network behind.
+    """
+    if not linear:
+        return []
+    first = min(x.node.serial for x in linear)
+    seen: set[Node] = set()
+    stack = [y.node for y in y_dots if y is not None]
+    while stack:
+        node = stack.pop()
+        if node.serial > first and node not in seen:
+            seen.add(node)
+            stack.extend([x.node for x in node.inputs])
+    nodes = []
+    for node in sorted(seen, key=lambda node: node.serial):
+        if any(x in linear for x in node.inputs):
+            linear.update(node.outputs)
+            nodes.append(node)
+    return nodes
+
+
+def _harmless(node: Node, flags: Sequence[bool]) -> bool:
+    """Whether no factor held constant can turn a zero into NaN: finite for a product, not zero for a quotient."""
+    for x, flag in zip(node.inputs, flags, strict=True):
+        number = None if flag else ir.literal(x)
+        if not flag and (number is None or not np.isfinite(number) or number == 0):
+            return False
+    return True
