@@ -1,0 +1,80 @@
+/* What the instruction sets share: vectors of VBYTES bytes in the compilers' vector extensions, and everything those
+ * extensions can say alone.  Included by simd_{base,avx2,avx512}.h, which define VBYTES and AD_ISA first and add after
+ * it what only their set knows:
+ *
+ *   fma_T(a, b, c)                a * b + c
+ *   AD_FUSED                      1: fma_T rounds once; 0: the set has no such instruction and fma_T rounds twice
+ *   sqrt_T                        correctly rounded
+ *   km64 km32                     the set's own kind of mask, combined by & | ~; cheaper than vectors of lanes
+ *   lt_T le_T eq_T ne_T           comparisons to such masks
+ *   pick_T(mask, a, b)            a where the mask is set, b elsewhere
+ *   any_km64 any_km32             whether it is set in some lane
+ *   widen_low, widen_high         the lower and the upper half of a vf32's lanes as doubles; narrow() rounds them back
+ *   scale2_f64(a, n)              a * 2^n, rounded once, for whole |n| <= 1100 and normal a
+ *   part64 part32, part_T(n)      the first n lanes, n <= LANES
+ *   load_part_T, store_part_T     touch those lanes alone; the others load as zeros
+ *
+ * for T in f64, f32.
+ */
+#ifndef AD_SIMD_H
+#define AD_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+
+#define AD_GLUE_(name, isa) name##_##isa
+#define AD_GLUE(name, isa) AD_GLUE_(name, isa)
+#define AD_K(name) AD_GLUE(name, AD_ISA)
+#define AD_TEXT_(x) #x
+#define AD_TEXT(x) AD_TEXT_(x)
+#define AD_ISA_NAME AD_TEXT(AD_ISA)
+
+#define AD_INLINE static inline __attribute__((always_inline, unused))
+
+#define LANES64 (VBYTES / 8)
+#define LANES32 (VBYTES / 4)
+#define LANES8 VBYTES
+
+typedef double vf64 __attribute__((vector_size(VBYTES)));
+typedef float vf32 __attribute__((vector_size(VBYTES)));
+typedef int64_t vi64 __attribute__((vector_size(VBYTES)));
+typedef int32_t vi32 __attribute__((vector_size(VBYTES)));
+typedef uint64_t vu64 __attribute__((vector_size(VBYTES)));
+typedef uint32_t vu32 __attribute__((vector_size(VBYTES)));
+typedef uint8_t vu8 __attribute__((vector_size(VBYTES)));
+
+/* Loads and stores need no alignment beyond the element's; memcpy of a vector is one instruction. */
+#define AD_MEMORY(T, element, vector)                                                                                  \
+    AD_INLINE vector load_##T(const element *p) {                                                                      \
+        vector v;                                                                                                      \
+        memcpy(&v, p, sizeof v);                                                                                       \
+        return v;                                                                                                      \
+    }                                                                                                                  \
+    AD_INLINE void store_##T(element *p, vector v) { memcpy(p, &v, sizeof v); }                                        \
+    AD_INLINE vector splat_##T(element x) { return x - (vector){0}; } /* x - 0 is x, also for -0 and NaN */
+AD_MEMORY(f64, double, vf64)
+AD_MEMORY(f32, float, vf32)
+AD_MEMORY(i64, int64_t, vi64)
+AD_MEMORY(i32, int32_t, vi32)
+AD_MEMORY(u8, uint8_t, vu8)
+#undef AD_MEMORY
+
+AD_INLINE vi64 bits_f64(vf64 v) { return (vi64)v; }
+AD_INLINE vi32 bits_f32(vf32 v) { return (vi32)v; }
+
+/* Of a mask of lanes: a where it is set, b elsewhere. */
+AD_INLINE vf64 select_f64(vi64 mask, vf64 a, vf64 b) { return (vf64)((mask & (vi64)a) | (~mask & (vi64)b)); }
+AD_INLINE vf32 select_f32(vi32 mask, vf32 a, vf32 b) { return (vf32)((mask & (vi32)a) | (~mask & (vi32)b)); }
+
+AD_INLINE vf64 abs_f64(vf64 v) { return (vf64)((vi64)v & INT64_MAX); }
+AD_INLINE vf32 abs_f32(vf32 v) { return (vf32)((vi32)v & INT32_MAX); }
+
+/* The magnitude of one with the sign of the other. */
+AD_INLINE vf64 copysign_f64(vf64 magnitude, vf64 sign) {
+    return (vf64)(((vi64)magnitude & INT64_MAX) | ((vi64)sign & INT64_MIN));
+}
+AD_INLINE vf32 copysign_f32(vf32 magnitude, vf32 sign) {
+    return (vf32)(((vi32)magnitude & INT32_MAX) | ((vi32)sign & INT32_MIN));
+}
+
+#endif

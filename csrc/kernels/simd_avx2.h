@@ -1,0 +1,57 @@
+/* Vectors of 32 bytes: AVX2 and FMA.  Compile under the target "avx2,fma". */
+#ifndef AD_SIMD_ISA_H
+#define AD_SIMD_ISA_H
+
+#define VBYTES 32
+#define AD_ISA avx2
+#include "simd.h"
+#include <immintrin.h>
+
+#define AD_FUSED 1
+AD_INLINE vf64 fma_f64(vf64 a, vf64 b, vf64 c) { return (vf64)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+AD_INLINE vf32 fma_f32(vf32 a, vf32 b, vf32 c) { return (vf32)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+AD_INLINE vf64 sqrt_f64(vf64 a) { return (vf64)_mm256_sqrt_pd((__m256d)a); }
+AD_INLINE vf32 sqrt_f32(vf32 a) { return (vf32)_mm256_sqrt_ps((__m256)a); }
+
+AD_INLINE vf64 widen_low(vf32 v) { return (vf64)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v)); }
+AD_INLINE vf64 widen_high(vf32 v) { return (vf64)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1)); }
+AD_INLINE vf32 narrow(vf64 low, vf64 high) {
+    return (vf32)_mm256_set_m128(_mm256_cvtpd_ps((__m256d)high), _mm256_cvtpd_ps((__m256d)low));
+}
+
+typedef vi64 km64;
+typedef vi32 km32;
+AD_INLINE vf64 pick_f64(km64 mask, vf64 a, vf64 b) {
+    return (vf64)_mm256_blendv_pd((__m256d)b, (__m256d)a, (__m256d)mask);
+}
+AD_INLINE vf32 pick_f32(km32 mask, vf32 a, vf32 b) {
+    return (vf32)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)mask);
+}
+#define AD_MASKS(T, width, vector)                                                                                     \
+    AD_INLINE km##width lt_##T(vector a, vector b) { return a < b; }                                                   \
+    AD_INLINE km##width le_##T(vector a, vector b) { return a <= b; }                                                  \
+    AD_INLINE km##width eq_##T(vector a, vector b) { return a == b; }                                                  \
+    AD_INLINE km##width ne_##T(vector a, vector b) { return a != b; }
+AD_MASKS(f64, 64, vf64)
+AD_MASKS(f32, 32, vf32)
+#undef AD_MASKS
+AD_INLINE int any_km64(km64 m) { return !_mm256_testz_si256((__m256i)m, (__m256i)m); }
+AD_INLINE int any_km32(km32 m) { return !_mm256_testz_si256((__m256i)m, (__m256i)m); }
+
+/* 2^n as two factors, so that only the last product can round; n lands in the low bits of n + 1.5 * 2^52. */
+AD_INLINE vf64 scale2_f64(vf64 a, vf64 n) {
+    vu64 biased = (vu64)(n + (0x1.8p52 + 2046)) & 0xfff;
+    vu64 first = biased >> 1, second = biased - first;
+    return a * (vf64)(first << 52) * (vf64)(second << 52);
+}
+
+typedef vi64 part64;
+typedef vi32 part32;
+AD_INLINE part64 part_f64(int64_t n) { return (vi64){0, 1, 2, 3} < n - (vi64){0}; }
+AD_INLINE part32 part_f32(int64_t n) { return (vi32){0, 1, 2, 3, 4, 5, 6, 7} < (int32_t)n - (vi32){0}; }
+AD_INLINE vf64 load_part_f64(const double *p, part64 part) { return (vf64)_mm256_maskload_pd(p, (__m256i)part); }
+AD_INLINE vf32 load_part_f32(const float *p, part32 part) { return (vf32)_mm256_maskload_ps(p, (__m256i)part); }
+AD_INLINE void store_part_f64(double *p, vf64 v, part64 part) { _mm256_maskstore_pd(p, (__m256i)part, (__m256d)v); }
+AD_INLINE void store_part_f32(float *p, vf32 v, part32 part) { _mm256_maskstore_ps(p, (__m256i)part, (__m256)v); }
+
+#endif

@@ -1,0 +1,59 @@
+/* Vectors of 64 bytes: AVX-512 as every server since 2017 has it.  Compile under the target
+ * "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma". */
+#ifndef AD_SIMD_ISA_H
+#define AD_SIMD_ISA_H
+
+#define VBYTES 64
+#define AD_ISA avx512
+#include "simd.h"
+#include <immintrin.h>
+
+#define AD_FUSED 1
+AD_INLINE vf64 fma_f64(vf64 a, vf64 b, vf64 c) { return (vf64)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+AD_INLINE vf32 fma_f32(vf32 a, vf32 b, vf32 c) { return (vf32)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+AD_INLINE vf64 sqrt_f64(vf64 a) { return (vf64)_mm512_sqrt_pd((__m512d)a); }
+AD_INLINE vf32 sqrt_f32(vf32 a) { return (vf32)_mm512_sqrt_ps((__m512)a); }
+
+AD_INLINE vf64 widen_low(vf32 v) { return (vf64)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v)); }
+AD_INLINE vf64 widen_high(vf32 v) { return (vf64)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1)); }
+AD_INLINE vf32 narrow(vf64 low, vf64 high) {
+    __m256 halves[2] = {_mm512_cvtpd_ps((__m512d)low), _mm512_cvtpd_ps((__m512d)high)};
+    return (vf32)_mm512_insertf32x8(_mm512_castps256_ps512(halves[0]), halves[1], 1);
+}
+
+typedef __mmask8 km64;
+typedef __mmask16 km32;
+#define AD_MASKS(T, width, vector, raw, suffix)                                                                        \
+    AD_INLINE km##width lt_##T(vector a, vector b) {                                                                   \
+        return _mm512_cmp_##suffix##_mask((raw)a, (raw)b, _CMP_LT_OQ);                                                 \
+    }                                                                                                                  \
+    AD_INLINE km##width le_##T(vector a, vector b) {                                                                   \
+        return _mm512_cmp_##suffix##_mask((raw)a, (raw)b, _CMP_LE_OQ);                                                 \
+    }                                                                                                                  \
+    AD_INLINE km##width eq_##T(vector a, vector b) {                                                                   \
+        return _mm512_cmp_##suffix##_mask((raw)a, (raw)b, _CMP_EQ_OQ);                                                 \
+    }                                                                                                                  \
+    AD_INLINE km##width ne_##T(vector a, vector b) {                                                                   \
+        return _mm512_cmp_##suffix##_mask((raw)a, (raw)b, _CMP_NEQ_UQ);                                                \
+    }                                                                                                                  \
+    AD_INLINE vector pick_##T(km##width mask, vector a, vector b) {                                                    \
+        return (vector)_mm512_mask_blend_##suffix(mask, (raw)b, (raw)a);                                               \
+    }
+AD_MASKS(f64, 64, vf64, __m512d, pd)
+AD_MASKS(f32, 32, vf32, __m512, ps)
+#undef AD_MASKS
+AD_INLINE int any_km64(km64 m) { return m != 0; }
+AD_INLINE int any_km32(km32 m) { return m != 0; }
+
+AD_INLINE vf64 scale2_f64(vf64 a, vf64 n) { return (vf64)_mm512_scalef_pd((__m512d)a, (__m512d)n); }
+
+typedef __mmask8 part64;
+typedef __mmask16 part32;
+AD_INLINE part64 part_f64(int64_t n) { return (__mmask8)((1u << n) - 1); }
+AD_INLINE part32 part_f32(int64_t n) { return (__mmask16)((1u << n) - 1); }
+AD_INLINE vf64 load_part_f64(const double *p, part64 part) { return (vf64)_mm512_maskz_loadu_pd(part, p); }
+AD_INLINE vf32 load_part_f32(const float *p, part32 part) { return (vf32)_mm512_maskz_loadu_ps(part, p); }
+AD_INLINE void store_part_f64(double *p, vf64 v, part64 part) { _mm512_mask_storeu_pd(p, part, (__m512d)v); }
+AD_INLINE void store_part_f32(float *p, vf32 v, part32 part) { _mm512_mask_storeu_ps(p, part, (__m512)v); }
+
+#endif
