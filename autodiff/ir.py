@@ -8,11 +8,12 @@ is a topological sort, and no walk recurses.  A `Graph` names the inputs and out
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,13 +109,13 @@ class Op:
     interned: bool = True
 
     def __call__(self, *operands: Any, **params: Any) -> Value:
-        outputs = self.emit(*operands, **params)
-        if len(outputs) != 1:
-            raise TypeError(f"{self.name} has {len(outputs)} results: use {self.name}.emit")
-        return outputs[0]
+        node = _current.builder.emit(self, as_values(operands), params)
+        if node.results is not None:
+            raise TypeError(f"{self.name} has {len(node.results)} results: use {self.name}.emit")
+        return node
 
     def emit(self, *operands: Any, **params: Any) -> tuple[Value, ...]:
-        return current().emit(self, as_values(operands), params)
+        return _current.builder.emit(self, as_values(operands), params).outputs
 
     def __repr__(self) -> str:
         return self.name
@@ -132,19 +133,26 @@ def register(op: Op) -> Op:
 
 
 class Value:
-    """One result of a node.
+    """One result of a node; of a node with a single result, the node itself.
 
     `data` is its NumPy value where that is known while the graph is built: that of a leaf outside `compile`, or one
     that has been computed.  It is no part of what the graph means.
     """
 
-    __slots__ = ("__weakref__", "aval", "data", "index", "node")
+    __slots__ = ("__weakref__", "aval", "data")
 
-    def __init__(self, node: Node, index: int, aval: Aval):
-        self.node = node
-        self.index = index
-        self.aval = aval
-        self.data: Array | None = None
+    aval: Aval
+    data: Array | None
+
+    @property
+    def node(self) -> Node:
+        """What makes this value."""
+        raise NotImplementedError
+
+    @property
+    def index(self) -> int:
+        """Which of its node's results this is."""
+        raise NotImplementedError
 
     @property
     def shape(self) -> Shape:
@@ -210,17 +218,20 @@ class Value:
         return f"Value({self.node.op.name}#{self.node.serial}: {self.aval})"
 
 
-class Node:
-    """An op applied to values.  `line`, the user's source line, rides along and is no part of its identity."""
+class Node(Value):
+    """An op applied to values.  `line`, the user's source line, rides along and is no part of its identity.
 
-    __slots__ = ("inputs", "line", "op", "outputs", "params", "serial")
+    Being its own single result, a node is in no reference cycle: a network is freed as soon as nobody needs it.
+    """
+
+    __slots__ = ("inputs", "line", "op", "params", "results", "serial")
 
     def __init__(
         self,
         op: Op,
         inputs: tuple[Value, ...],
         params: Mapping[str, Any],
-        avals: tuple[Aval, ...],
+        avals: Aval | tuple[Aval, ...],
         line: Line | None,
         serial: int,
     ):
@@ -229,10 +240,44 @@ class Node:
         self.params = params
         self.line = line
         self.serial = serial
-        self.outputs = tuple([Value(self, i, aval) for i, aval in enumerate(avals)])
+        self.data = None
+        if isinstance(avals, Aval):
+            self.aval = avals
+            self.results: tuple[Result, ...] | None = None
+        else:
+            self.results = tuple([Result(self, i, aval) for i, aval in enumerate(avals)])
 
-    def __repr__(self) -> str:
-        return f"Node({self.op.name}#{self.serial})"
+    @property
+    def node(self) -> Node:
+        return self
+
+    @property
+    def index(self) -> int:
+        return 0
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return (self,) if self.results is None else self.results
+
+
+class Result(Value):
+    """One of several results of a node."""
+
+    __slots__ = ("_index", "_node")
+
+    def __init__(self, node: Node, index: int, aval: Aval):
+        self._node = node
+        self._index = index
+        self.aval = aval
+        self.data = None
+
+    @property
+    def node(self) -> Node:
+        return self._node
+
+    @property
+    def index(self) -> int:
+        return self._index
 
 
 _serials = itertools.count()
@@ -254,21 +299,16 @@ class Builder:
     def interns(self) -> bool:
         return self._table is not None
 
-    def emit(self, op: Op, inputs: tuple[Value, ...], params: Mapping[str, Any]) -> tuple[Value, ...]:
-        key = None
-        if self._table is not None and op.interned:
-            key = (op, inputs, tuple(params.items()))
-            known = self._table.get(key)
-            if known is not None:
-                return known.outputs
-        avals = op.infer(*[x.aval for x in inputs], **params)
-        if isinstance(avals, Aval):
-            avals = (avals,)
-        node = Node(op, inputs, params, avals, self.line, next(_serials))
-        if key is not None:
-            assert self._table is not None
-            self._table[key] = node
-        return node.outputs
+    def emit(self, op: Op, inputs: tuple[Value, ...], params: Mapping[str, Any]) -> Node:
+        table = self._table
+        if table is None or not op.interned:
+            return Node(op, inputs, params, op.infer(*[x.aval for x in inputs], **params), self.line, next(_serials))
+        key = (op, inputs, *params.values())
+        node = table.get(key)
+        if node is None:
+            avals = op.infer(*[x.aval for x in inputs], **params)
+            node = table[key] = Node(op, inputs, params, avals, self.line, next(_serials))
+        return node
 
 
 class _Current(threading.local):
@@ -306,13 +346,13 @@ def lines_of_nodes() -> Iterator[Builder]:
         builder.line = outer
 
 
-def as_values(operands: Sequence[Any]) -> tuple[Value, ...]:
+def as_values(operands: tuple[Any, ...]) -> tuple[Value, ...]:
     """Operands of an op, numbers among them spread to the aval of the first value."""
     for x in operands:
         if not isinstance(x, Value):
             break
     else:
-        return tuple(operands)
+        return operands
     like = next(x for x in operands if isinstance(x, Value))
     return tuple([x if isinstance(x, Value) else like.full_like(x) for x in operands])
 
@@ -363,9 +403,18 @@ def constant(array: Array) -> Value:
     return constant_op(value=Literal(array))
 
 
+@lru_cache(maxsize=1024, typed=True)
+def _number(number: float, negative_zero: bool, dtype: Dtype) -> Literal:
+    return Literal(np.array(number, dtype))
+
+
 def full(number: Any, shape: Shape, dtype: Dtype) -> Value:
     """One number in every element."""
-    return full_op(value=Literal(np.array(number, dtype)), shape=shape)
+    if type(number) is float or type(number) is int:  # what derivative rules are full of
+        value = _number(number, number == 0 and math.copysign(1, number) < 0, dtype)
+    else:
+        value = Literal(np.array(number, dtype))
+    return full_op(value=value, shape=shape)
 
 
 def zeros(aval: Aval) -> Value:
@@ -430,7 +479,7 @@ def rebuild(graph: Graph, emit: Callable[[Node, tuple[Value, ...]], Sequence[Val
         for node in graph.nodes:
             builder.line = node.line
             inputs = tuple([env[x] for x in node.inputs])
-            outputs = emit(node, inputs) if emit else builder.emit(node.op, inputs, node.params)
+            outputs = emit(node, inputs) if emit else builder.emit(node.op, inputs, node.params).outputs
             env.update(zip(node.outputs, outputs, strict=True))
     return Graph(tuple([env[x] for x in graph.inputs]), tuple([env[x] for x in graph.outputs]), graph.name)
 

@@ -113,16 +113,18 @@ DOMAINS = {
 
 
 def _infer_elementwise(name: str, domain: str) -> ir.InferRule:
-    kinds = DOMAINS[domain]
+    dtypes = {dtype for dtype in ir.DTYPES if dtype.kind in DOMAINS[domain]}
 
     def infer(*avals: Aval) -> Aval:
-        shape, dtype, _ = avals[0]
+        first = avals[0]
         for aval in avals:
-            if aval.shape != shape or aval.dtype != dtype:
+            if aval is not first and aval[:2] != first[:2]:
                 raise TypeError(f"{name} takes operands of one shape and dtype, not {', '.join(map(str, avals))}")
-        if dtype.kind not in kinds:
-            raise TypeError(f"{name} is not defined for {dtype.name}")
-        return Aval(shape, ir.BOOL if domain == "compare" else dtype)
+        if first.dtype not in dtypes:
+            raise TypeError(f"{name} is not defined for {first.dtype.name}")
+        if domain == "compare":
+            return Aval(first.shape, ir.BOOL)
+        return Aval(first.shape, first.dtype) if first.weak else first
 
     return infer
 
