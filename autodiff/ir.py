@@ -104,6 +104,7 @@ class Op:
     transpose: TransposeRule | None  # (node, its outputs' cotangents, which inputs are linear) -> cotangents
     batch: BatchRule  # (node, size, inputs, which have a leading batch axis) -> outputs with a leading batch axis
     masked_transpose: TransposeRule | None = None  # the transpose for cotangents that a selection may have zeroed
+    arity: int | None = None  # how many operands; None where that varies
     elementwise: bool = False
     selects: bool = False  # its transpose puts zeros into cotangents
     interned: bool = True

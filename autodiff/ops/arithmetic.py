@@ -31,11 +31,12 @@ def _pow_in_exponent(t: Value, y: Value, x: Value, p: Value) -> Value:
     return t * (y * log(select(eq(x, zero), select(p >= zero, x.full_like(1), zero), x)))
 
 
-add = elementwise("add", np.add, jvp=(lambda t, y, a, b: t,) * 2, transpose=(lambda ct, a, b: ct,) * 2)
+add = elementwise("add", np.add, arity=2, jvp=(lambda t, y, a, b: t,) * 2, transpose=(lambda ct, a, b: ct,) * 2)
 neg = elementwise("neg", np.negative, jvp=LINEAR, transpose=lambda ct, x: -ct)
 sub = elementwise(
     "sub",
     np.subtract,
+    arity=2,
     jvp=(lambda t, y, a, b: t, lambda t, y, a, b: -t),
     transpose=(lambda ct, a, b: ct, lambda ct, a, b: -ct),
 )
@@ -44,6 +45,7 @@ sub = elementwise(
 scale: Op = elementwise(
     "scale",
     _scale_oracle,
+    arity=2,
     jvp=(LINEAR, LINEAR),
     transpose=(lambda ct, x, k: scale(ct, k), lambda ct, x, k: scale(x, ct)),
     domain="floating",
@@ -51,6 +53,7 @@ scale: Op = elementwise(
 mul = elementwise(
     "mul",
     np.multiply,
+    arity=2,
     jvp=(LINEAR, LINEAR),
     transpose=(lambda ct, x, y: ct * y, lambda ct, x, y: x * ct),
     masked_transpose=(lambda ct, x, y: scale(ct, y), lambda ct, x, y: scale(ct, x)),
@@ -58,19 +61,26 @@ mul = elementwise(
 div = elementwise(
     "div",
     np.divide,
+    arity=2,
     jvp=(LINEAR, lambda t, q, x, y: t * -(q / y)),
     transpose=(lambda ct, x, y: ct / y, None),
     masked_transpose=(lambda ct, x, y: scale(ct, 1 / y), None),
     domain="floating",
 )
 
-pow = elementwise("pow", np.power, jvp=(_pow_in_base, _pow_in_exponent))
+pow = elementwise("pow", np.power, arity=2, jvp=(_pow_in_base, _pow_in_exponent))
 sqrt = elementwise("sqrt", np.sqrt, jvp=lambda t, y, x: t * (0.5 / y), domain="floating")
 sign = elementwise("sign", np.sign, jvp=ZERO)
 abs = elementwise("abs", np.abs, jvp=lambda t, y, x: t * sign(x))
 maximum = elementwise(
-    "maximum", np.maximum, jvp=(lambda t, y, a, b: _share(t, y, a, b), lambda t, y, a, b: _share(t, y, b, a))
+    "maximum",
+    np.maximum,
+    arity=2,
+    jvp=(lambda t, y, a, b: _share(t, y, a, b), lambda t, y, a, b: _share(t, y, b, a)),
 )
 minimum = elementwise(
-    "minimum", np.minimum, jvp=(lambda t, y, a, b: _share(t, y, a, b), lambda t, y, a, b: _share(t, y, b, a))
+    "minimum",
+    np.minimum,
+    arity=2,
+    jvp=(lambda t, y, a, b: _share(t, y, a, b), lambda t, y, a, b: _share(t, y, b, a)),
 )

@@ -112,10 +112,12 @@ DOMAINS = {
 """Kinds of dtype that an elementwise op of a domain (csrc/opcodes.def) takes."""
 
 
-def _infer_elementwise(name: str, domain: str) -> ir.InferRule:
+def _infer_elementwise(name: str, arity: int, domain: str) -> ir.InferRule:
     dtypes = {dtype for dtype in ir.DTYPES if dtype.kind in DOMAINS[domain]}
 
     def infer(*avals: Aval) -> Aval:
+        if len(avals) != arity:
+            raise TypeError(f"{name} takes {arity} operands, not {len(avals)}")
         first = avals[0]
         for aval in avals:
             if aval is not first and aval[:2] != first[:2]:
@@ -136,18 +138,20 @@ def elementwise(
     jvp: ArgumentRule | tuple[ArgumentRule, ...],
     transpose: Rule | tuple[Rule | None, ...] | None = None,
     masked_transpose: Rule | tuple[Rule | None, ...] | None = None,
+    arity: int = 1,
     domain: str = "number",
 ) -> Op:
     """Declare a primitive that works on each element by itself; csrc/opcodes.def has its opcode under the same name."""
     return ir.register(
         Op(
             name,
-            _infer_elementwise(name, domain),
+            _infer_elementwise(name, arity, domain),
             oracle,
             argumentwise_jvp(_per_argument(jvp)),
             argumentwise_transpose(_per_argument(transpose)) if transpose else None,
             _batch_elementwise,
             argumentwise_transpose(_per_argument(masked_transpose)) if masked_transpose else None,
+            arity=arity,
             elementwise=True,
         )
     )

@@ -11,16 +11,16 @@ from autodiff import ir
 from autodiff.ir import Array, Aval, Dtype, Node, Tangents, Value
 from autodiff.ops.base import LINEAR, ZERO, elementwise, joint_jvp, primitive
 
-eq = elementwise("eq", np.equal, jvp=ZERO, domain="compare")
-ne = elementwise("ne", np.not_equal, jvp=ZERO, domain="compare")
-lt = elementwise("lt", np.less, jvp=ZERO, domain="compare")
-le = elementwise("le", np.less_equal, jvp=ZERO, domain="compare")
-gt = elementwise("gt", np.greater, jvp=ZERO, domain="compare")
-ge = elementwise("ge", np.greater_equal, jvp=ZERO, domain="compare")
+eq = elementwise("eq", np.equal, arity=2, jvp=ZERO, domain="compare")
+ne = elementwise("ne", np.not_equal, arity=2, jvp=ZERO, domain="compare")
+lt = elementwise("lt", np.less, arity=2, jvp=ZERO, domain="compare")
+le = elementwise("le", np.less_equal, arity=2, jvp=ZERO, domain="compare")
+gt = elementwise("gt", np.greater, arity=2, jvp=ZERO, domain="compare")
+ge = elementwise("ge", np.greater_equal, arity=2, jvp=ZERO, domain="compare")
 
-logical_and = elementwise("logical_and", np.logical_and, jvp=ZERO, domain="logic")
-logical_or = elementwise("logical_or", np.logical_or, jvp=ZERO, domain="logic")
-logical_xor = elementwise("logical_xor", np.logical_xor, jvp=ZERO, domain="logic")
+logical_and = elementwise("logical_and", np.logical_and, arity=2, jvp=ZERO, domain="logic")
+logical_or = elementwise("logical_or", np.logical_or, arity=2, jvp=ZERO, domain="logic")
+logical_xor = elementwise("logical_xor", np.logical_xor, arity=2, jvp=ZERO, domain="logic")
 logical_not = elementwise("logical_not", np.logical_not, jvp=ZERO, domain="logic")
 
 
