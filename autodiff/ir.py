@@ -1,8 +1,8 @@
 """The graph: what every other floor builds, reads and rewrites.
 
-A `Node` applies an `Op` to values and has one or more results; a `Value` is one of them.  Nodes are immutable and are
-made only by a `Builder`, so a node always comes after what it depends on: sorting reachable nodes by their serial number
-is a topological sort, and no walk recurses.  A `Graph` names the inputs and outputs of a part of that network.
+A `Node` applies an `Op` to values and has one or more results; a `Value` is one of them.  Nodes are immutable and made
+only by a `Builder`, so a node always comes after what it depends on: sorting reachable nodes by their serial number is
+a topological sort, and no walk recurses.  A `Graph` names the inputs and outputs of a part of that network.
 """
 
 from __future__ import annotations
@@ -378,17 +378,13 @@ def _argument_oracle(**params: Any) -> Array:
 
 
 argument_op = _leaf("argument", lambda aval: aval, _argument_oracle, interned=False)
-constant_op = _leaf(
-    "constant", lambda value: Aval(value.array.shape, value.array.dtype), lambda value: value.array
-)
+constant_op = _leaf("constant", lambda value: Aval(value.array.shape, value.array.dtype), lambda value: value.array)
 full_op = _leaf(
     "full",
     lambda value, shape: Aval(shape, value.array.dtype),
     lambda value, shape: np.full(shape, value.array, value.array.dtype),
 )
-iota_op = _leaf(
-    "iota", lambda size, dtype: Aval((size,), dtype), lambda size, dtype: np.arange(size, dtype=dtype)
-)
+iota_op = _leaf("iota", lambda size, dtype: Aval((size,), dtype), lambda size, dtype: np.arange(size, dtype=dtype))
 
 
 def argument(aval: Aval) -> Value:

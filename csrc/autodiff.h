@@ -69,7 +69,8 @@ typedef enum ad_role {
  *   ARG_REDUCE   shape as a MAP's with reduced dimensions; operands READ x, WRITE int64 position of the first
  *                maximum (detail AD_MAX) or minimum (AD_MIN) counted over the reduced dimensions; NaN wins.
  *   IOTA         shape (n); operand WRITE: 0, 1, ... n-1 in its dtype.
- *   HOST         calls ad_run.host with function number `detail`; operands READ ..., WRITE ..., all contiguous.
+ *   HOST         calls ad_run.host with function number `detail`; operands READ ..., WRITE ..., all contiguous.  shape
+ *                has one dimension an operand: how many elements it has; strides are not looked at.
  */
 typedef enum ad_step_kind {
     AD_MAP = 1,

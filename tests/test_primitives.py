@@ -1,4 +1,4 @@
-"""Every primitive of the registry: values, both modes of derivative, second order and batching, on every instruction set."""
+"""Every primitive of the registry: values, both modes, second order and batching, on every instruction set."""
 
 from __future__ import annotations
 

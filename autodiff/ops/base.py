@@ -1,9 +1,9 @@
 """How a primitive is declared: short forms for rules that many primitives share.
 
-*A derivative is a linear map.*  A primitive says how a tangent is pushed through it; reverse mode transposes the result.
-Most rules are one line a argument, `(t, y, *xs, **params) -> tangent of y`, where `t` is the tangent of that argument,
-`y` the primitive's own result and `xs` its operands, all of one shape and dtype.  Contributions of several arguments add.
-A transpose is one line a argument too: `(ct, *xs, **params) -> cotangent of that argument`.
+*A derivative is a linear map.*  A primitive says how a tangent is pushed through it; reverse mode transposes the
+result.  Most rules are one line an argument, `(t, y, *xs, **params) -> tangent of y`, where `t` is the tangent of that
+argument, `y` the primitive's own result and `xs` its operands.  Contributions of several arguments add.  A transpose is
+one line an argument too: `(ct, *xs, **params) -> cotangent of that argument`.
 """
 
 from __future__ import annotations
