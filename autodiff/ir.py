@@ -7,6 +7,7 @@ a topological sort, and no walk recurses.  A `Graph` names the inputs and output
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -283,6 +285,9 @@ class Result(Value):
 
 _serials = itertools.count()
 
+serial = attrgetter("serial")
+"""Sorting nodes by this is a topological sort."""
+
 
 class Builder:
     """Makes nodes.  With `intern`, equal nodes are made once: building a graph eliminates common subexpressions.
@@ -337,12 +342,28 @@ def building(builder: Builder) -> Iterator[Builder]:
 
 
 @contextmanager
-def lines_of_nodes() -> Iterator[Builder]:
+def collection_paused() -> Iterator[None]:
+    """Make many nodes without the cyclic garbage collector, which would look at all of them again and again.
+
+    They are in no reference cycle, so there is nothing for it to find; it doubles the cost of a node.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def transforming() -> Iterator[Builder]:
     """The current builder, whose line a transform may set to that of the node it works on."""
     builder = _current.builder
     outer = builder.line
     try:
-        yield builder
+        with collection_paused():
+            yield builder
     finally:
         builder.line = outer
 
@@ -444,7 +465,7 @@ def toposort(outputs: Iterable[Value], inputs: Iterable[Value] = ()) -> list[Nod
         for x in node.inputs:
             if x.node not in seen:
                 stack.append(x.node)
-    return sorted(seen, key=lambda node: node.serial)
+    return sorted(seen, key=serial)
 
 
 @dataclass(frozen=True, eq=False)
@@ -472,7 +493,7 @@ class Graph:
 def rebuild(graph: Graph, emit: Callable[[Node, tuple[Value, ...]], Sequence[Value]] | None = None) -> Graph:
     """The graph made anew in the current builder; `emit` says what becomes of a node, given its new inputs."""
     env: dict[Value, Value] = {x: argument(x.aval) for x in graph.inputs}
-    with lines_of_nodes() as builder:
+    with transforming() as builder:
         for node in graph.nodes:
             builder.line = node.line
             inputs = tuple([env[x] for x in node.inputs])

@@ -19,7 +19,7 @@ def batch(outputs: Sequence[Value], inputs: Sequence[Value], batched: Sequence[V
         raise ValueError(f"batched inputs differ in their leading axis: {sorted(sizes)}")
     (size,) = sizes
     env = {x: b for x, b in zip(inputs, batched, strict=True) if b is not None}
-    with ir.lines_of_nodes() as builder:
+    with ir.transforming() as builder:
         for node in ir.toposort(outputs, inputs):
             flags = [x in env for x in node.inputs]
             if any(flags):

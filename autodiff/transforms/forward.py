@@ -14,10 +14,10 @@ def pushforward(outputs: Sequence[Value], inputs: Sequence[Value], tangents: Tan
     Emits only tangents: the primal nodes are used where they are, so what `inputs` do not reach costs nothing.
     """
     x_dot = {x: t for x, t in zip(inputs, tangents, strict=True) if t is not None}
-    with ir.lines_of_nodes() as builder:
+    with ir.transforming() as builder:
         for node in ir.toposort(outputs, inputs):
             ts = [x_dot.get(x) for x in node.inputs]
-            if all(t is None for t in ts):
+            if not any(ts):
                 continue
             builder.line = node.line
             for y, t in zip(node.outputs, node.op.jvp(node, ts), strict=True):

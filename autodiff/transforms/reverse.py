@@ -46,19 +46,17 @@ def transpose(y_dots: Tangents, x_dots: Tangents, cotangents: Tangents) -> list[
             masked.add(ct)
 
     linear = {x for x in x_dots if x is not None}
-    nodes = _linear_nodes(y_dots, linear)
-    for y, ct in zip(y_dots, cotangents, strict=True):
-        if y is not None and ct is not None and y in linear:
-            accumulate(y, ct, mask=False)
-
-    with ir.lines_of_nodes() as builder:
-        for node in reversed(nodes):
+    schedule = _linear_nodes(y_dots, linear)
+    with ir.transforming() as builder:
+        for y, ct in zip(y_dots, cotangents, strict=True):
+            if y is not None and ct is not None and y in linear:
+                accumulate(y, ct, mask=False)
+        for node, flags in reversed(schedule):
             cts = [x_bar.pop(y, None) for y in node.outputs]
-            if all(ct is None for ct in cts):
+            if not any(cts):
                 continue
             builder.line = node.line
-            flags = [x in linear for x in node.inputs]
-            mask = any(ct in masked for ct in cts)
+            mask = any([ct in masked for ct in cts])
             rule = node.op.transpose
             if mask and node.op.masked_transpose and not _harmless(node, flags):
                 rule = node.op.masked_transpose
@@ -70,10 +68,11 @@ def transpose(y_dots: Tangents, x_dots: Tangents, cotangents: Tangents) -> list[
     return [None if x is None else x_bar.get(x) for x in x_dots]
 
 
-def _linear_nodes(y_dots: Tangents, linear: set[Value]) -> list[Node]:
-    """The nodes between the tangents, in topological order; adds their results to `linear`.
+def _linear_nodes(y_dots: Tangents, linear: set[Value]) -> list[tuple[Node, list[bool]]]:
+    """The nodes between the tangents, in topological order, and which of their inputs are linear.
 
-    What depends on a tangent was made after it, so the search need not enter the primal network behind.
+    Adds their results to `linear`.  What depends on a tangent was made after it, so the search need not enter the
+    primal network behind.
     """
     if not linear:
         return []
@@ -85,12 +84,13 @@ def _linear_nodes(y_dots: Tangents, linear: set[Value]) -> list[Node]:
         if node.serial > first and node not in seen:
             seen.add(node)
             stack.extend([x.node for x in node.inputs])
-    nodes = []
-    for node in sorted(seen, key=lambda node: node.serial):
-        if any(x in linear for x in node.inputs):
+    schedule = []
+    for node in sorted(seen, key=ir.serial):
+        flags = [x in linear for x in node.inputs]
+        if any(flags):
             linear.update(node.outputs)
-            nodes.append(node)
-    return nodes
+            schedule.append((node, flags))
+    return schedule
 
 
 def _harmless(node: Node, flags: Sequence[bool]) -> bool:
