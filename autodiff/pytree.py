@@ -1,0 +1,336 @@
+"""Trees of containers: the arguments and results of user functions as flat lists of leaves, and back.
+
+Containers are tuples, namedtuples, lists, dicts (also ordered and default ones), dataclasses and None, which has no
+leaves.  Everything else is a leaf.  A dict's leaves come in the order of its sorted keys, so that two dicts with equal
+keys have the same structure however they were filled; keys that cannot be sorted keep their order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Kind(NamedTuple):
+    """How one type of container is taken apart and put together."""
+
+    keys: Callable[[Any], tuple[Any, ...]]  # names of its children
+    children: Callable[[Any, tuple[Any, ...]], Iterable[Any]]  # in the order of the keys
+    build: Callable[[Container, list[Any]], Any]
+    path: Callable[[Any], str]  # how a child is written in Python, given its key
+    source: Callable[[Container, list[str]], str | None]  # the container as a Python expression, where there is one
+
+
+class Container(NamedTuple):
+    """One container in a tree's structure; its children follow it."""
+
+    type: type
+    keys: tuple[Any, ...]
+    extra: Any = None  # a defaultdict's factory
+
+
+LEAF = None
+"""A leaf in a tree's structure."""
+
+
+def _sorted_keys(tree: dict[Any, Any]) -> tuple[Any, ...]:
+    try:
+        return tuple(sorted(tree))
+    except TypeError:
+        return tuple(tree)
+
+
+def _values(tree: Any, keys: tuple[Any, ...]) -> list[Any]:
+    return [tree[key] for key in keys]
+
+
+def _field_names(tree: Any) -> tuple[Any, ...]:
+    return tuple([f.name for f in dataclasses.fields(tree)])
+
+
+def _field_values(tree: Any, keys: tuple[Any, ...]) -> list[Any]:
+    return [getattr(tree, key) for key in keys]
+
+
+def _build_default(container: Container, children: list[Any]) -> Any:
+    return defaultdict(container.extra, zip(container.keys, children, strict=True))
+
+
+def _build_dataclass(container: Container, children: list[Any]) -> Any:
+    # not through __init__: it may check, convert or compute what is here already
+    tree: Any = object.__new__(container.type)
+    for key, child in zip(container.keys, children, strict=True):
+        object.__setattr__(tree, key, child)
+    return tree
+
+
+def _by_position(key: Any) -> str:
+    return f"[{key!r}]"
+
+
+def _by_name(key: Any) -> str:
+    return f".{key}"
+
+
+def _tuple_source(container: Container, children: list[str]) -> str:
+    return f"({', '.join(children)}{',' * (len(children) == 1)})"
+
+
+def _list_source(container: Container, children: list[str]) -> str:
+    return f"[{', '.join(children)}]"
+
+
+def _dict_source(container: Container, children: list[str]) -> str | None:
+    if any(type(key) is not str and type(key) is not int for key in container.keys):
+        return None
+    return "{" + ", ".join(f"{key!r}: {child}" for key, child in zip(container.keys, children, strict=True)) + "}"
+
+
+def _no_source(container: Container, children: list[str]) -> None:
+    return None
+
+
+def _positions(tree: Any) -> tuple[Any, ...]:
+    return tuple(range(len(tree)))
+
+
+def _in_order(tree: Any, keys: tuple[Any, ...]) -> Iterable[Any]:
+    return tree  # type: ignore[no-any-return]
+
+
+_NONE = Kind(lambda tree: (), lambda tree, keys: (), lambda c, children: None, _by_position, lambda c, children: "None")
+_TUPLE = Kind(_positions, _in_order, lambda c, children: tuple(children), _by_position, _tuple_source)
+_LIST = Kind(_positions, _in_order, lambda c, children: children, _by_position, _list_source)
+_NAMEDTUPLE = Kind(lambda tree: tree._fields, _in_order, lambda c, children: c.type(*children), _by_name, _no_source)
+_DICT = Kind(
+    _sorted_keys, _values, lambda c, children: dict(zip(c.keys, children, strict=True)), _by_position, _dict_source
+)
+_ORDERED = Kind(
+    tuple, _values, lambda c, children: OrderedDict(zip(c.keys, children, strict=True)), _by_position, _no_source
+)
+_DEFAULT = Kind(_sorted_keys, _values, _build_default, _by_position, _no_source)
+_DATACLASS = Kind(_field_names, _field_values, _build_dataclass, _by_name, _no_source)
+
+_KINDS: dict[type, Kind | None] = {
+    type(None): _NONE,
+    tuple: _TUPLE,
+    list: _LIST,
+    dict: _DICT,
+    OrderedDict: _ORDERED,
+    defaultdict: _DEFAULT,
+    float: None,
+    int: None,
+    str: None,
+    bool: None,
+    np.ndarray: None,
+    np.float32: None,
+    np.float64: None,
+}
+
+
+def _kind(cls: type) -> Kind | None:
+    """How a type of container works; None for a leaf's type.  Not kept for other types, which may come and go."""
+    try:
+        return _KINDS[cls]
+    except KeyError:
+        pass
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return _NAMEDTUPLE
+    if dataclasses.is_dataclass(cls):
+        return _DATACLASS
+    return None
+
+
+class TreeDef:
+    """A tree's structure: what is left when the leaves are taken out.  Hashable, picklable.
+
+    `spec` lists containers and leaves, each container before its children, from left to right.
+    """
+
+    __slots__ = ("_hash", "n_leaves", "spec")
+
+    def __init__(self, spec: Sequence[Container | None]):
+        self.spec = tuple(spec)
+        self.n_leaves = self.spec.count(LEAF)
+        self._hash = hash(self.spec)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, TreeDef) and self._hash == other._hash and self.spec == other.spec
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TreeDef, (self.spec,)  # hashes of strings differ from process to process
+
+    def unflatten(self, leaves: Iterable[Any]) -> Any:
+        """The tree with these leaves, in the order of `flatten`."""
+        rest = list(leaves)
+        if len(rest) != self.n_leaves:
+            raise ValueError(f"{self} has {self.n_leaves} leaves, not {len(rest)}")
+        return self._fold(lambda c, children: _known(c).build(c, children), rest.pop)
+
+    def source(self, leaves: Sequence[str]) -> str | None:
+        """The tree as a Python expression, given those of its leaves; None where that takes more than displays."""
+        rest = list(leaves)
+
+        def build(container: Container, children: list[str | None]) -> str | None:
+            known = [child for child in children if child is not None]
+            return _known(container).source(container, known) if len(known) == len(children) else None
+
+        result: str | None = self._fold(build, rest.pop)
+        return result
+
+    def _fold(self, build: Callable[[Container, list[Any]], Any], next_leaf: Callable[[], Any]) -> Any:
+        """Build the tree from the right, so that children are there before their container."""
+        done: list[Any] = []
+        for item in reversed(self.spec):
+            if item is LEAF:
+                done.append(next_leaf())
+            else:
+                n = len(done) - len(item.keys)
+                children = done[n:][::-1]
+                del done[n:]
+                done.append(build(item, children))
+        return done[0]
+
+    def paths(self) -> list[str]:
+        """Where each leaf is, as it is written in Python: `['w'][1]`, `.weights`; `` for a tree that is one leaf."""
+        result: list[str] = []
+        stack = [""]
+        for item in self.spec:
+            here = stack.pop()
+            if item is LEAF:
+                result.append(here)
+            else:
+                write = _known(item).path
+                stack.extend([here + write(key) for key in reversed(item.keys)])
+        return result
+
+    def subtrees(self) -> list[TreeDef]:
+        """The structures of the root's children."""
+        result: list[TreeDef] = []
+        start, missing = 1, 0
+        for i, item in enumerate(self.spec[1:], 1):
+            missing += 0 if item is LEAF else len(item.keys)
+            if missing == 0:
+                result.append(TreeDef(self.spec[start : i + 1]))
+                start, missing = i + 1, 0
+            else:
+                missing -= 1
+        return result
+
+    def __str__(self) -> str:
+        def build(container: Container, children: list[str]) -> str:
+            source = _known(container).source(container, children)
+            if source is not None:
+                return source
+            named = [f"{key}={child}" for key, child in zip(container.keys, children, strict=True)]
+            return f"{container.type.__name__}({', '.join(named)})"
+
+        return str(self._fold(build, lambda: "*"))
+
+    def __repr__(self) -> str:
+        return f"TreeDef({self})"
+
+
+def _known(container: Container) -> Kind:
+    kind = _kind(container.type)
+    assert kind is not None
+    return kind
+
+
+def _flatten_into(leaves: list[Any], spec: list[Container | None], tree: Any) -> None:
+    cls = type(tree)
+    kind = _kind(cls)
+    if kind is None:
+        leaves.append(tree)
+        spec.append(LEAF)
+        return
+    keys = kind.keys(tree)
+    spec.append(Container(cls, keys, tree.default_factory if kind is _DEFAULT else None))
+    for child in kind.children(tree, keys):
+        _flatten_into(leaves, spec, child)
+
+
+def flatten(tree: Any) -> tuple[list[Any], TreeDef]:
+    """The leaves of a tree and its structure.
+
+    >>> leaves, structure = flatten({"w": [1.0, 2.0], "b": (3.0, None)})
+    >>> leaves, str(structure)
+    ([3.0, 1.0, 2.0], "{'b': (*, None), 'w': [*, *]}")
+    >>> structure.unflatten([10 * leaf for leaf in leaves])
+    {'b': (30.0, None), 'w': [10.0, 20.0]}
+    """
+    leaves: list[Any] = []
+    spec: list[Container | None] = []
+    _flatten_into(leaves, spec, tree)
+    return leaves, TreeDef(spec)
+
+
+class StructureError(ValueError):
+    """Two trees that should have the same structure do not; `path` is where they part."""
+
+    def __init__(self, path: str, wanted: str, got: str):
+        super().__init__(f"expected {wanted}{' at ' + path if path else ''}, not {got}")
+        self.path = path
+
+
+def _describe(item: Container | None) -> str:
+    if item is LEAF:
+        return "an array"
+    if item.type is type(None):
+        return "None"
+    kind = _kind(item.type)
+    if kind in (_TUPLE, _LIST):
+        return f"a {item.type.__name__} of {len(item.keys)}"
+    return f"a {item.type.__name__} of {', '.join(map(repr, item.keys)) or 'nothing'}"
+
+
+def flatten_like(structure: TreeDef, tree: Any) -> list[Any]:
+    """The parts of `tree` that stand where `structure` has its leaves; they may be trees themselves.
+
+    Raises:
+        StructureError: where a container of `structure` meets something else.
+    """
+    result: list[Any] = []
+    stack: list[tuple[Any, str]] = [(tree, "")]
+    for item in structure.spec:
+        here, path = stack.pop()
+        if item is LEAF:
+            result.append(here)
+            continue
+        kind = _kind(type(here))
+        keys = kind.keys(here) if kind else ()
+        if type(here) is not item.type or keys != item.keys:
+            got = type(here).__name__ if kind is None else _describe(Container(type(here), keys))
+            raise StructureError(path, _describe(item), got)
+        assert kind is not None
+        children = [(x, path + kind.path(key)) for key, x in zip(keys, kind.children(here, keys), strict=True)]
+        stack.extend(reversed(children))
+    return result
+
+
+def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
+    """A tree of the same structure with the function's results for leaves; further trees give further arguments.
+
+    Raises:
+        StructureError: where the others' structure is not the first's.
+
+    >>> map_leaves(lambda x, y: x + y, {"a": 1, "b": (2, 3)}, {"a": 10, "b": (20, 30)})
+    {'a': 11, 'b': (22, 33)}
+    """
+    leaves, structure = flatten(tree)
+    rows = [leaves, *[flatten_like(structure, other) for other in others]]
+    return structure.unflatten([function(*row) for row in zip(*rows, strict=True)])
+
+
+def leaves_of(tree: Any) -> Iterator[Any]:
+    """The leaves of a tree, from left to right."""
+    yield from flatten(tree)[0]

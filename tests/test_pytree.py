@@ -1,0 +1,141 @@
+"""Trees of containers are taken apart and put together again."""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pytest
+
+from autodiff import pytree
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+@dataclass
+class Layer:
+    weights: Any
+    bias: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    a: Any
+    twice: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.a, int):
+            raise TypeError("only ints when made by a user")
+        object.__setattr__(self, "twice", 2 * self.a)
+
+
+TREES = [
+    1.5,
+    None,
+    (),
+    [],
+    {},
+    (1,),
+    [1, (2, 3), None],
+    {"b": 1, "a": [2, {"c": 3}]},
+    {1: "x", 0: "y"},
+    Pair(1, [2, 3]),
+    Layer(1, (2, None)),
+    Checked(4),
+    OrderedDict([("z", 1), ("a", 2)]),
+    defaultdict(list, {"k": 1, "a": (2,)}),
+    (Pair(Layer(1, 2), {"x": [None, 3]}), [[], [4]]),
+]
+
+
+@pytest.mark.parametrize("tree", TREES, ids=repr)
+def test_round_trip(tree: Any) -> None:
+    leaves, structure = pytree.flatten(tree)
+    again = structure.unflatten(leaves)
+    assert again == tree
+    assert type(again) is type(tree)
+    assert len(leaves) == structure.n_leaves == len(structure.paths())
+    assert pytree.flatten(again) == (leaves, structure)
+    assert hash(pytree.flatten(again)[1]) == hash(structure)
+    assert pickle.loads(pickle.dumps(structure)) == structure
+    assert pytree.flatten_like(structure, tree) == leaves
+
+
+def test_structures_differ() -> None:
+    structures = [pytree.flatten(tree)[1] for tree in TREES if tree not in ((1,), {1: "x", 0: "y"})]
+    assert len(set(structures)) == len(structures)
+
+
+def test_order_of_dicts() -> None:
+    assert pytree.flatten({"b": 1, "a": 2}) == pytree.flatten({"a": 2, "b": 1})
+    assert pytree.flatten({"b": 1, 0: 2})[0] == [1, 2]  # cannot be sorted
+    assert pytree.flatten(OrderedDict([("b", 1), ("a", 2)]))[0] == [1, 2]
+
+
+def test_default_factory_survives() -> None:
+    leaves, structure = pytree.flatten(defaultdict(list, a=1))
+    assert structure.unflatten(leaves)["missing"] == []
+    assert structure != pytree.flatten(defaultdict(int, a=1))[1]
+
+
+def test_paths() -> None:
+    tree = {"w": [1, (2,)], "layer": Layer(Pair(3, 4), None)}
+    assert pytree.flatten(tree)[1].paths() == [
+        "['layer'].weights.left",
+        "['layer'].weights.right",
+        "['w'][0]",
+        "['w'][1][0]",
+    ]
+    assert pytree.flatten(1)[1].paths() == [""]
+
+
+def test_dataclasses_are_rebuilt_as_they_were() -> None:
+    leaves, structure = pytree.flatten(Checked(4))
+    assert leaves == [4, 8]
+    again = structure.unflatten(["not", "ints"])
+    assert (again.a, again.twice) == ("not", "ints")
+
+
+def test_classes_and_strings_are_leaves() -> None:
+    assert pytree.flatten(Layer)[0] == [Layer]
+    assert pytree.flatten("ab")[0] == ["ab"]
+
+
+def test_source() -> None:
+    assert pytree.flatten({"b": (1,), "a": [2, None]})[1].source(["x", "y"]) == "{'a': [x, None], 'b': (y,)}"
+    assert pytree.flatten((Pair(1, 2), 3))[1].source("abc") is None
+
+
+def test_subtrees() -> None:
+    children: list[Any] = [1, (2, [3]), None, {"a": (4, None)}]
+    assert pytree.flatten(children)[1].subtrees() == [pytree.flatten(child)[1] for child in children]
+
+
+@pytest.mark.parametrize(
+    ("tree", "other", "message"),
+    [
+        ((1, 2), (1, 2, 3), "expected a tuple of 2, not a tuple of 3"),
+        ({"a": [1, 2]}, {"a": 1}, r"expected a list of 2 at \['a'\], not int"),
+        ({"a": 1}, {"b": 1}, "expected a dict of 'a', not a dict of 'b'"),
+        (Layer((1,)), Layer(None), r"expected a tuple of 1 at \.weights, not None"),
+        ([None], [1], r"expected None at \[0\], not int"),
+    ],
+)
+def test_wrong_structure(tree: Any, other: Any, message: str) -> None:
+    with pytest.raises(pytree.StructureError, match=f"^{message}$"):
+        pytree.map_leaves(lambda x, y: x, tree, other)
+
+
+def test_map() -> None:
+    tree, other = {"a": 1, "b": (2, None)}, {"a": [10, 20], "b": (30, None)}
+    assert pytree.map_leaves(lambda x, y: (x, y), tree, other) == {"a": (1, [10, 20]), "b": ((2, 30), None)}
+
+
+def test_wrong_number_of_leaves() -> None:
+    with pytest.raises(ValueError, match="2 leaves, not 1"):
+        pytree.flatten((1, 2))[1].unflatten([1])
