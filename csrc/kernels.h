@@ -1,0 +1,207 @@
+/* Inside the library: what preparing a plan makes of it, and the kernels that run that, one table an instruction set. */
+#ifndef AD_KERNELS_H
+#define AD_KERNELS_H
+
+#include <stdbool.h>
+
+#include "autodiff.h"
+#include "kernels/gemm.h"
+
+enum {
+    AD_PLAN_VERSION = 1,
+    AD_MAX_RANK = 32,
+    AD_MAX_REGISTERS = 256,     /* of a MAP */
+    AD_MAX_ARGS = 256,          /* operands of a MAP */
+    AD_MAX_SLOTS = AD_MAX_REGISTERS + AD_MAX_ARGS,
+    AD_CHUNK = 512,             /* elements of a row that are summed into lanes before the lanes are folded */
+    AD_CHUNK_LANES = 32,        /* ... and those lanes: the order of sums, hence part of what a plan means */
+    AD_BLOCK_ROWS = 16,         /* rows of a column sum that are added one after the other */
+    AD_VECTOR_MAX = 64,         /* bytes of the widest vector; also how buffers and scratch are aligned */
+    AD_N_OPCODES = 128,
+};
+
+/* AD_OPCODE_add ...: the opcodes' numbers. */
+enum {
+#define AD_OP(name, number, arity, domain, expression) AD_OPCODE_##name = number,
+#include "opcodes.def"
+#undef AD_OP
+};
+
+/* What a register's lane holds.  A bool is a mask, all ones or zero, as wide as the program's other lanes. */
+typedef enum ad_lane {
+    AD_LANE_U8,
+    AD_LANE_I32,
+    AD_LANE_I64,
+    AD_LANE_F32,
+    AD_LANE_F64,
+    AD_LANE_M8,
+    AD_LANE_M32,
+    AD_LANE_M64,
+    AD_N_LANES,
+    AD_N_NUMBER_LANES = AD_LANE_M8
+} ad_lane;
+
+/* A checked plan: the caller's bytes, copied. */
+typedef struct ad_plan {
+    const unsigned char *bytes;
+    const ad_plan_header *header;
+    const ad_buffer *buffers;
+    const ad_step *steps;
+    const ad_operand *operands;
+    const ad_instr *instrs;
+    const int64_t *dims;
+    const unsigned char *constants;
+} ad_plan;
+
+/* The tile a program runs on. */
+typedef struct ad_tile {
+    char *const *slots; /* where each register's lanes are */
+    int64_t bytes;      /* of a register that are computed: whole vectors */
+    int64_t lanes;      /* that count; the rest is padding */
+    const struct ad_op *fault; /* the op that met an impossible operand */
+} ad_tile;
+
+/* An instr, prepared. */
+typedef struct ad_op ad_op;
+typedef void ad_op_run(const ad_op *op, ad_tile *tile);
+struct ad_op {
+    ad_op_run *run;
+    uint16_t dst, a, b, c; /* slots */
+    uint32_t line;
+};
+
+/* n elements from memory to lanes or back, both contiguous. */
+typedef void ad_convert(void *to, const void *from, int64_t n);
+
+/* One operation on one type of lane, in the pieces that reductions are made of. */
+typedef struct ad_reducer {
+    void (*start)(void *to, int64_t bytes);                                       /* fill with the neutral element */
+    void (*combine)(void *to, const void *older, const void *younger, int64_t bytes);
+    void (*rows)(void *to, const void *x, int64_t n, int64_t stride, int64_t bytes); /* combine n rows into one */
+    void (*span)(void *lanes, const void *x, int64_t first, int64_t n);           /* a piece of a row into its lanes */
+    void (*fold)(void *lanes);                                                    /* lanes into the first of them */
+    void (*lines)(void *to, const void *x, int64_t n, int64_t length);            /* n short rows, each to a number */
+} ad_reducer;
+
+/* Where an operand of a MAP is found for a tile. */
+typedef enum ad_access {
+    AD_ACCESS_DENSE, /* one after the other through the whole space */
+    AD_ACCESS_ONCE,  /* the same for every tile: fetched before the first */
+    AD_ACCESS_WALK   /* row by row */
+} ad_access;
+
+/* An operand, prepared. */
+typedef struct ad_arg {
+    const ad_buffer *buffer;
+    int64_t offset;         /* bytes from the buffer's start */
+    const int64_t *strides; /* bytes, over the task's shape */
+    const ad_reducer *reducer;
+    ad_convert *convert; /* between memory and register; NULL where they are alike */
+    uint8_t role;
+    uint8_t dtype;
+    uint8_t size; /* bytes of an element in memory */
+    uint8_t access;
+    uint16_t slot;
+    bool owns_slot;  /* the slot stands for this operand alone, so it may point into its memory */
+    uint64_t state;  /* of a reduction: where in the scratch its accumulators are */
+} ad_arg;
+
+typedef struct ad_kernels ad_kernels;
+typedef struct ad_frame ad_frame;
+typedef struct ad_task ad_task;
+typedef ad_status ad_task_run(const ad_task *task, ad_frame *frame);
+
+/* A step, prepared: dimensions of size 1 are gone, and those that every operand walks as one are merged. */
+struct ad_task {
+    ad_task_run *run;
+    const ad_step *step;
+    const ad_arg *args;
+    const ad_op *ops;
+    const int64_t *shape;
+    uint32_t n_args, n_ops;
+    uint32_t rank;
+    uint32_t n_outer, n_reduced; /* leading dimensions, as in ad_step */
+    int64_t size;                /* elements of the space */
+    int64_t cost;                /* work per element, for polling and limits */
+
+    /* MAP: the space as outer * rows * line elements.  A tile is a piece of a line or, if `group` > 1, some lines. */
+    int64_t outer, rows, line;
+    int64_t group;
+    int64_t strip;       /* columns are reduced strip by strip, so that accumulators stay in cache */
+    int64_t tile;        /* lanes of the longest tile */
+    int64_t tile_stride; /* bytes from one tile of the scratch to the next */
+    int64_t state_stride; /* bytes from one level of a reduction's binary counter to the next */
+    uint32_t lane;       /* bytes of a lane */
+    uint32_t n_slots;
+    bool reduces, by_column, walks;
+    uint64_t staging, staging_size; /* where in the scratch two tiles of the widest element fit */
+
+    uint64_t scratch; /* bytes */
+};
+
+/* One run of a plan. */
+struct ad_frame {
+    const ad_run *run;
+    const ad_plan *plan;
+    const ad_kernels *kernels;
+    char *scratch;
+    int64_t patience; /* work until the clock is next looked at */
+    int64_t deadline; /* when to poll, in the clock's nanoseconds */
+    ad_error error;
+};
+
+struct ad_kernels {
+    const char *name;
+    int64_t vector; /* bytes */
+    ad_task_run *map, *copy, *gather, *scatter, *arg_reduce, *iota;
+    void (*gemm[2])(const ad_gemm *); /* f32, f64 */
+    uint64_t (*gemm_scratch)(int64_t m, int64_t n, int64_t k, uint32_t itemsize);
+    ad_op_run *const *ops[AD_N_LANES];                        /* by lane, then opcode */
+    ad_op_run *check_exponents[AD_N_LANES];                   /* what runs before int_pow */
+    ad_reducer reducers[AD_N_NUMBER_LANES][AD_MIN - AD_SUM + 1];
+    ad_convert *load[AD_F64 + 1][AD_N_LANES], *store[AD_N_LANES][AD_F64 + 1];
+};
+
+struct ad_prepared {
+    ad_plan plan;
+    const ad_kernels *kernels;
+    ad_task *tasks;
+    void *memory; /* all that tasks point to */
+    uint64_t scratch, work;
+};
+
+/* check.c: refuse whatever could not run within bounds. */
+ad_status ad_plan_check(ad_plan *plan, uint64_t size, ad_error *error);
+extern const uint8_t ad_dtype_size[AD_F64 + 1];
+
+/* prepare.c */
+ad_status ad_prepare(ad_prepared *prepared);
+ad_lane ad_lane_of(uint32_t dtype, uint32_t bytes);
+
+/* dispatch.c */
+const ad_kernels *ad_kernels_selected(void);
+const ad_opcode *ad_opcode_numbered(uint32_t number);
+extern const ad_kernels ad_kernels_base;
+#if defined(__x86_64__)
+extern const ad_kernels ad_kernels_avx2, ad_kernels_avx512;
+#endif
+
+/* plan.c */
+ad_task_run ad_run_gemm, ad_run_host;
+bool ad_poll(ad_frame *frame);
+ad_status ad_fail(ad_frame *frame, ad_status status, uint32_t line, int64_t detail0, int64_t detail1);
+
+/* Account for work done; whether to stop. */
+static inline bool ad_tick(ad_frame *frame, int64_t work) { return (frame->patience -= work) < 0 && ad_poll(frame); }
+
+static inline char *ad_address(const ad_frame *frame, const ad_arg *arg) {
+    const ad_buffer *buffer = arg->buffer;
+    switch (buffer->kind) { /* casting const away: the check lets nothing write to an input or a constant */
+    case AD_INPUT: return (char *)frame->run->inputs[buffer->index] + arg->offset;
+    case AD_OUTPUT: return (char *)frame->run->outputs[buffer->index] + arg->offset;
+    case AD_CONSTANT: return (char *)frame->plan->constants + buffer->offset + arg->offset;
+    default: return (char *)frame->run->workspace + buffer->offset + arg->offset;
+    }
+}
+
+#endif

@@ -1,0 +1,180 @@
+/* Loading and running plans. */
+#define _POSIX_C_SOURCE 200112L /* clock_gettime, posix_memalign */
+#include "kernels.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const int64_t POLL_NS = 20000000;
+static const int64_t PATIENCE = 1 << 19; /* elements times operations: well under a millisecond */
+
+static ad_status load(ad_prepared *prepared, const void *bytes, uint64_t size, ad_error *error) {
+    void *copy; /* aligned as the constants want it, whatever the caller's bytes are */
+    if (size > SIZE_MAX || posix_memalign(&copy, AD_VECTOR_MAX, size ? (size_t)size : 1)) return AD_ERROR_MEMORY;
+    if (size) memcpy(copy, bytes, (size_t)size);
+    prepared->plan.bytes = copy;
+    ad_status status = ad_plan_check(&prepared->plan, size, error);
+    return status == AD_OK ? ad_prepare(prepared) : status;
+}
+
+ad_status ad_plan_load(const void *bytes, uint64_t size, ad_prepared **prepared, ad_error *error) {
+    ad_error ignored;
+    if (!error) error = &ignored;
+    memset(error, 0, sizeof *error);
+    *prepared = NULL;
+    ad_prepared *made = calloc(1, sizeof *made);
+    ad_status status = AD_ERROR_MEMORY;
+    if (made) {
+        made->kernels = ad_kernels_selected();
+        status = load(made, bytes, size, error);
+    }
+    if (status == AD_OK) {
+        *prepared = made;
+        return AD_OK;
+    }
+    ad_plan_free(made);
+    error->status = status;
+    if (!error->message) error->message = ad_status_message(status);
+    return status;
+}
+
+void ad_plan_free(ad_prepared *prepared) {
+    if (!prepared) return;
+    free(prepared->memory);
+    free((void *)prepared->plan.bytes);
+    free(prepared);
+}
+
+static uint64_t arena_bytes(const ad_prepared *prepared) {
+    return (prepared->plan.header->arena_size + AD_VECTOR_MAX - 1) / AD_VECTOR_MAX * AD_VECTOR_MAX;
+}
+
+uint64_t ad_plan_workspace(const ad_prepared *prepared) { return arena_bytes(prepared) + prepared->scratch; }
+
+uint64_t ad_plan_work(const ad_prepared *prepared) { return prepared->work; }
+
+const char *ad_plan_isa(const ad_prepared *prepared) { return prepared->kernels->name; }
+
+static int64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+bool ad_poll(ad_frame *frame) {
+    frame->patience = PATIENCE;
+    if (!frame->run->poll) return false;
+    int64_t time = now();
+    if (time < frame->deadline) return false;
+    bool stop = frame->run->poll(frame->run->context) != 0;
+    frame->deadline = now() + POLL_NS;
+    return stop;
+}
+
+ad_status ad_fail(ad_frame *frame, ad_status status, uint32_t line, int64_t detail0, int64_t detail1) {
+    frame->error.line = line;
+    frame->error.detail[0] = detail0;
+    frame->error.detail[1] = detail1;
+    return status;
+}
+
+static const char *argument_fault(const ad_prepared *prepared, const ad_run *run) {
+    const ad_plan_header *header = prepared->plan.header;
+    uint64_t workspace = ad_plan_workspace(prepared);
+    if (run->pool) return "a pool is not supported yet";
+    if (run->workspace_size < workspace) return "the workspace is too small";
+    if (workspace && !run->workspace) return "the workspace is missing";
+    if ((uintptr_t)run->workspace % AD_VECTOR_MAX) return "the workspace is not aligned to 64 bytes";
+    if (header->n_inputs && !run->inputs) return "the inputs are missing";
+    if (header->n_outputs && !run->outputs) return "the outputs are missing";
+    if (header->n_hosts && !run->host) return "the host callback is missing";
+    for (uint64_t i = 0; i < header->buffers.count; i++) {
+        const ad_buffer *buffer = &prepared->plan.buffers[i];
+        if (!buffer->size) continue;
+        if (buffer->kind == AD_INPUT && !run->inputs[buffer->index]) return "an input is missing";
+        if (buffer->kind == AD_OUTPUT && !run->outputs[buffer->index]) return "an output is missing";
+    }
+    return NULL;
+}
+
+/* The place of one product of a batch. */
+static char *product_at(const ad_task *task, const ad_frame *frame, uint32_t i, int64_t batch) {
+    const ad_arg *arg = &task->args[i];
+    int64_t offset = 0;
+    for (uint32_t d = task->rank - 3; d-- > 0; batch /= task->shape[d])
+        offset += batch % task->shape[d] * arg->strides[d];
+    return ad_address(frame, arg) + offset * arg->size;
+}
+
+ad_status ad_run_gemm(const ad_task *task, ad_frame *frame) {
+    const ad_arg *args = task->args;
+    uint32_t m = task->rank - 3, n = task->rank - 2, k = task->rank - 1;
+    ad_gemm gemm = {
+        .m = task->shape[m], .n = task->shape[n], .k = task->shape[k],
+        .a_m = args[0].strides[m], .a_k = args[0].strides[k],
+        .b_k = args[1].strides[k], .b_n = args[1].strides[n],
+        .c_m = args[2].strides[m], .scratch = frame->scratch,
+    };
+    if (task->by_column)
+        gemm = (ad_gemm){
+            .m = gemm.n, .n = gemm.m, .k = gemm.k, .a_m = gemm.b_n, .a_k = gemm.b_k,
+            .b_k = gemm.a_k, .b_n = gemm.a_m, .c_m = args[2].strides[n], .scratch = frame->scratch,
+        };
+    if (gemm.m == 0 || gemm.n == 0) return AD_OK;
+    for (int64_t i = 0; i < task->size; i++) {
+        gemm.a = product_at(task, frame, task->by_column ? 1 : 0, i);
+        gemm.b = product_at(task, frame, task->by_column ? 0 : 1, i);
+        gemm.c = product_at(task, frame, 2, i);
+        frame->kernels->gemm[args[0].dtype == AD_F64](&gemm);
+        if (ad_tick(frame, task->cost)) return AD_INTERRUPTED;
+    }
+    return AD_OK;
+}
+
+ad_status ad_run_host(const ad_task *task, ad_frame *frame) {
+    const ad_run *run = frame->run;
+    void **inputs = (void **)frame->scratch, **outputs = inputs;
+    for (uint32_t i = 0; i < task->n_args; i++)
+        if (task->args[i].role == AD_READ) *outputs++ = ad_address(frame, &task->args[i]);
+    void **output = outputs;
+    for (uint32_t i = 0; i < task->n_args; i++)
+        if (task->args[i].role == AD_WRITE) *output++ = ad_address(frame, &task->args[i]);
+    uint32_t function = task->step->detail;
+    if (run->host(run->context, function, (const void *const *)inputs, outputs) == 0) return AD_OK;
+    return ad_fail(frame, AD_ERROR_HOST, task->step->line, function, 0);
+}
+
+static ad_status run_tasks(const ad_prepared *prepared, ad_frame *frame) {
+    const ad_plan *plan = frame->plan;
+    for (uint64_t i = 0; i < plan->header->steps.count; i++) {
+        const ad_task *task = &prepared->tasks[i];
+        frame->error.step = (uint32_t)i;
+        frame->error.line = task->step->line;
+        ad_status status = ad_tick(frame, 64) ? AD_INTERRUPTED : task->run(task, frame);
+        if (status != AD_OK) return status;
+    }
+    return AD_OK;
+}
+
+ad_status ad_plan_run(const ad_prepared *prepared, const ad_run *run) {
+    if (!prepared || !run || run->size < sizeof *run) return AD_ERROR_ARGUMENT;
+    ad_frame frame = {.run = run, .plan = &prepared->plan, .kernels = prepared->kernels, .patience = PATIENCE};
+    ad_status status = AD_OK;
+    frame.error.message = argument_fault(prepared, run);
+    if (frame.error.message) {
+        status = AD_ERROR_ARGUMENT;
+    } else if (run->max_work && prepared->work > run->max_work) {
+        status = AD_ERROR_WORK;
+    } else {
+        frame.scratch = run->workspace ? (char *)run->workspace + arena_bytes(prepared) : NULL;
+        if (run->poll) frame.deadline = now() + POLL_NS;
+        status = run_tasks(prepared, &frame);
+    }
+    if (run->error) {
+        frame.error.status = status;
+        if (!frame.error.message) frame.error.message = ad_status_message(status);
+        *run->error = frame.error;
+    }
+    return status;
+}

@@ -1,0 +1,33 @@
+"""Builds the native library; everything else about the package stands in pyproject.toml."""
+
+import shutil
+import sysconfig
+
+from cffi.setuptools_ext import cffi_modules as _  # noqa: F401  (fails early, and by name, where cffi is missing)
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+class BuildNative(build_ext):
+    """build_ext that says in one sentence what to install where there is no C compiler."""
+
+    def build_extensions(self) -> None:
+        command = getattr(self.compiler, "compiler_so", None)
+        if not command:
+            raise SystemExit("autodiff's native library needs GCC or Clang: the C of other compilers lacks vector types.")
+        if shutil.which(command[0]) is None:
+            raise SystemExit(
+                f"autodiff needs a C compiler to build its native library and found no {command[0]!r}: install GCC or "
+                "Clang (Debian, Ubuntu: apt install gcc; Fedora: dnf install gcc; macOS: xcode-select --install) "
+                "or set CC to one."
+            )
+        super().build_extensions()
+
+
+setup(
+    cffi_modules=["autodiff/_build.py:ffibuilder"],
+    cmdclass={"build_ext": BuildNative},
+    options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp311"}},
+)
