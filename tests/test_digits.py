@@ -90,12 +90,13 @@ def test_the_step_is_what_numpy_computes(executable: Any) -> None:
 
 def test_the_state_is_updated_in_place(executable: Any) -> None:
     data, state = digits.split(0), initial(0)
-    before = [leaf.copy() for leaf in leaves(state)]
+    before = [np.copy(leaf) for leaf in leaves(state)]
     after, _ = executable(state, data.train_images, data.train_labels, np.arange(64), RATE)
     assert isinstance(after, State)
     for old, new, copy in zip(leaves(state), leaves(after), before, strict=True):
-        assert old.ctypes.data == new.ctypes.data
         assert not np.array_equal(new, copy)
+        if isinstance(old, np.ndarray):  # Adam counts its steps in a NumPy scalar, which nothing can change in place
+            assert new is old
 
 
 def test_a_step_runs_one_plan_and_no_python(executable: Any) -> None:
