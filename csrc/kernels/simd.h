@@ -7,6 +7,7 @@
  *   sqrt_T                        correctly rounded
  *   km64 km32                     the set's own kind of mask, combined by & | ~; cheaper than vectors of lanes
  *   lt_T le_T eq_T ne_T           comparisons to such masks
+ *   negative_i64                  such a mask of the lanes below 0
  *   pick_T(mask, a, b)            a where the mask is set, b elsewhere
  *   any_km64 any_km32             whether it is set in some lane
  *   widen_low, widen_high         the lower and the upper half of a vf32's lanes as doubles; narrow() rounds them back
@@ -29,6 +30,11 @@
 #define AD_TEXT(x) AD_TEXT_(x)
 #define AD_ISA_NAME AD_TEXT(AD_ISA)
 
+#ifdef __clang__
+#define AD_UNROLL _Pragma("unroll")
+#else
+#define AD_UNROLL _Pragma("GCC unroll 16")
+#endif
 #define AD_INLINE static inline __attribute__((always_inline, unused))
 
 #define LANES64 (VBYTES / 8)

@@ -35,6 +35,7 @@ AD_INLINE vf32 pick_f32(km32 mask, vf32 a, vf32 b) {
 AD_MASKS(f64, 64, vf64)
 AD_MASKS(f32, 32, vf32)
 #undef AD_MASKS
+AD_INLINE km64 negative_i64(vi64 a) { return -(vi64)((vu64)a >> 63); }
 AD_INLINE int any_km64(km64 m) { return !_mm256_testz_si256((__m256i)m, (__m256i)m); }
 AD_INLINE int any_km32(km32 m) { return !_mm256_testz_si256((__m256i)m, (__m256i)m); }
 

@@ -42,6 +42,7 @@ typedef __mmask16 km32;
 AD_MASKS(f64, 64, vf64, __m512d, pd)
 AD_MASKS(f32, 32, vf32, __m512, ps)
 #undef AD_MASKS
+AD_INLINE km64 negative_i64(vi64 a) { return _mm512_movepi64_mask((__m512i)a); }
 AD_INLINE int any_km64(km64 m) { return m != 0; }
 AD_INLINE int any_km32(km32 m) { return m != 0; }
 
