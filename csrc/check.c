@@ -106,8 +106,10 @@ static ad_status check_roles(const checker *at, uint32_t n) {
     return AD_OK;
 }
 
-/* The operand lies C-contiguous over the dimensions in `order` (outermost first), still over all others. */
-static ad_status check_contiguous(const checker *at, uint32_t i, const uint32_t *order, uint32_t n) {
+/* The operand lies C-contiguous over the dimensions in `order` (outermost first) and has no part in the others, which
+ * are [still, still_end). */
+static ad_status check_contiguous(const checker *at, uint32_t i, const uint32_t *order, uint32_t n, uint32_t still,
+                                  uint32_t still_end) {
     const int64_t *strides = at->plan->dims + at->operands[i].strides;
     int64_t expected[AD_MAX_RANK] = {0}, stride = 1;
     for (uint32_t k = n; k-- > 0;) {
@@ -116,7 +118,7 @@ static ad_status check_contiguous(const checker *at, uint32_t i, const uint32_t 
     }
     for (uint32_t d = 0; d < at->step->rank; d++)
         REQUIRE(at->shape[d] <= 1 || strides[d] == expected[d], i, "an operand that has to be contiguous is not");
-    return check_operand(at, i, at->operands[i].role == AD_WRITE, at->step->rank, at->step->rank);
+    return check_operand(at, i, at->operands[i].role == AD_WRITE, still, still_end);
 }
 
 /* What a domain takes and gives, in dtypes: X is the instr's own. */
@@ -251,11 +253,11 @@ static ad_status check_gather_scatter(const checker *at) {
         REQUIRE(at->operands[i].dtype == dtype, i,
                 is_index ? "an index is not of int64" : "a gather's or scatter's dtypes differ");
         if (is_index)
-            CHECK(check_contiguous(at, i, rows, 1));
+            CHECK(check_contiguous(at, i, rows, 1, 1, step->rank));
         else if (is_table)
-            CHECK(check_contiguous(at, i, table, n_table));
+            CHECK(check_contiguous(at, i, table, n_table, 0, 1));
         else
-            CHECK(check_contiguous(at, i, rows, 2));
+            CHECK(check_contiguous(at, i, rows, 2, 2, step->rank));
     }
     REQUIRE(step->kind != AD_SCATTER_ADD || at->operands[last].dtype != AD_BOOL, last, "a scatter adds bools");
     return AD_OK;

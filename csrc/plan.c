@@ -85,7 +85,7 @@ static const char *argument_fault(const ad_prepared *prepared, const ad_run *run
     if (run->pool) return "a pool is not supported yet";
     if (run->workspace_size < workspace) return "the workspace is too small";
     if (workspace && !run->workspace) return "the workspace is missing";
-    if ((uintptr_t)run->workspace % AD_VECTOR_MAX) return "the workspace is not aligned to 64 bytes";
+    if (workspace && (uintptr_t)run->workspace % AD_VECTOR_MAX) return "the workspace is not aligned to 64 bytes";
     if (header->n_inputs && !run->inputs) return "the inputs are missing";
     if (header->n_outputs && !run->outputs) return "the outputs are missing";
     if (header->n_hosts && !run->host) return "the host callback is missing";
