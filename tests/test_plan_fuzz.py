@@ -1,0 +1,208 @@
+"""Damaged plans: refused, or they run within their buffers and within max_work; never a crash.
+
+What a buffer overrun does shows under the sanitizers only; test_native.py's docstring says how to run both there.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from native_plans import (
+    HEADER,
+    MAX,
+    PARTS,
+    READ,
+    SUM,
+    WRITE,
+    Callbacks,
+    Operand,
+    Plan,
+    PlanError,
+    aligned,
+    ffi,
+    isa_selected,
+    isas,
+    lib,
+    load,
+    run,
+)
+
+MAX_WORK = 10_000_000
+MAX_BYTES = 1 << 24  # of any buffer that a damaged plan asks its caller for
+
+
+@pytest.fixture(params=isas(), autouse=True)
+def isa(request: pytest.FixtureRequest) -> Any:
+    with isa_selected(request.param):
+        yield request.param
+
+
+def map_plan() -> Plan:
+    """Loads that convert, walk and repeat; a select; a store and two reductions."""
+    plan = Plan()
+    x, row, bias = plan.input(24 * 8), plan.input(4 * 4), plan.constant(np.arange(6.0))
+    y, total, most = plan.output(24 * 8), plan.output(6 * 8), plan.arena(6)
+    operands = [
+        Operand(READ, x, "float64", [6, 1], 0),
+        Operand(READ, row, "int32", [1, 0], 1, "float64"),
+        Operand(READ, bias, "float64", [0, -1], 2, offset=5),
+        Operand(WRITE, y, "float64", [6, 1], 4),
+        Operand(SUM, total, "float64", [0, 1], 4),
+        Operand(MAX, most, "bool", [0, 1], 3),
+    ]
+    instrs = [
+        ("mul", "float64", 0, [0, 1]),
+        ("lt", "float64", 3, [0, 2]),
+        ("select", "float64", 4, [3, 0, 2]),
+        ("sqrt", "float64", 4, [4]),
+    ]
+    plan.step(lib.AD_MAP, [4, 6], operands, instrs, lane=8, n_registers=5, n_reduced=1)
+    return plan
+
+
+def integer_plan() -> Plan:
+    plan = Plan()
+    x, y = plan.input(40 * 4), plan.output(40 * 4)
+    operands = [Operand(READ, x, "int32", [1], 0), Operand(WRITE, y, "int32", [1], 1)]
+    instrs = [("to_float", "float32", 1, [0]), ("to_int", "float32", 1, [1]), ("int_pow", "int32", 1, [1, 0])]
+    plan.step(lib.AD_MAP, [40], operands, instrs, lane=4, n_registers=2)
+    return plan
+
+
+def gemm_and_copy_plan() -> Plan:
+    plan = Plan()
+    a, b, c = plan.input(2 * 3 * 4 * 8), plan.input(4 * 5 * 8), plan.arena(2 * 3 * 5 * 8)
+    out = plan.output(2 * 3 * 5 * 8)
+    operands = [Operand(READ, a, "float64", [12, 4, 0, 1]), Operand(READ, b, "float64", [0, 0, 1, 5])]
+    operands.append(Operand(WRITE, c, "float64", [15, 1, 3, 0]))
+    plan.step(lib.AD_GEMM, [2, 3, 5, 4], operands)
+    operands = [Operand(READ, c, "float64", [15, 1, 3]), Operand(WRITE, out, "float64", [15, 5, 1])]
+    plan.step(lib.AD_COPY, [2, 3, 5], operands)
+    return plan
+
+
+def index_plan() -> Plan:
+    """Gather, both scatters, arg_reduce, iota and a host step."""
+    plan = Plan(n_hosts=2)
+    table, index = plan.input(2 * 3 * 2 * 4), plan.constant(np.array([0, 1, -1, 1]))
+    picked, summed, replaced = plan.arena(4 * 2 * 4), plan.output(12 * 4), plan.output(12 * 4)
+    where, counted = plan.output(2 * 8), plan.output(3 * 1)
+    by_index, by_row, by_table = [1, 0, 0, 0], [2, 1, 0, 0], [0, 1, 6, 2]
+    indices = [Operand(READ, index, "int64", by_index), Operand(READ, index, "int64", by_index)]
+    whole = Operand(READ, table, "float32", by_table)
+    shape = [4, 2, 2, 3]
+    plan.step(lib.AD_GATHER, shape, [whole, *indices, Operand(WRITE, picked, "float32", by_row)])
+    updates = [Operand(READ, picked, "float32", by_row), *indices]
+    plan.step(lib.AD_SCATTER_ADD, shape, [*updates, Operand(WRITE, summed, "float32", by_table)])
+    plan.step(lib.AD_SCATTER_SET, shape, [whole, *updates, Operand(WRITE, replaced, "float32", by_table)])
+    operands = [Operand(READ, summed, "float32", [6, 1]), Operand(WRITE, where, "int64", [1, 0])]
+    plan.step(lib.AD_ARG_REDUCE, [2, 6], operands, n_outer=1, n_reduced=1, detail=MAX)
+    plan.step(lib.AD_IOTA, [3], [Operand(WRITE, counted, "uint8", [1])])
+    operands = [Operand(READ, where, "int64", []), Operand(WRITE, counted, "uint8", [])]
+    plan.step(lib.AD_HOST, [2, 3], operands, detail=1)
+    return plan
+
+
+PLANS = {plan.__name__: plan().to_bytes() for plan in (map_plan, integer_plan, gemm_and_copy_plan, index_plan)}
+
+
+def buffer_sizes(data: bytes, kind: int, count: int) -> list[int]:
+    """What the plan's caller has to provide: the plan says, and the caller must believe or refuse it."""
+    header = np.frombuffer(data, HEADER, 1)[0]
+    offset, n = (int(v) for v in header["buffers"])
+    sizes = [0] * count
+    for buffer in np.frombuffer(data, PARTS["buffers"], n, offset):
+        if buffer["kind"] == kind:
+            index = int(buffer["index"])
+            sizes[index] = max(sizes[index], int(buffer["size"]))
+    return sizes
+
+
+def attempt(data: bytes) -> bool:
+    """Load and run; whether it ran to the end."""
+    try:
+        prepared = load(data)
+    except PlanError as error:
+        assert error.status == lib.AD_ERROR_PLAN
+        assert error.message != "not a valid plan"  # the message says what is wrong
+        return False
+    header = np.frombuffer(data, HEADER, 1)[0]
+    counts = int(header["n_inputs"]), int(header["n_outputs"])
+    if max(counts) > 1000 or lib.ad_plan_workspace(prepared) > MAX_BYTES:
+        return False
+    ins, outs = (buffer_sizes(data, kind, n) for kind, n in zip((lib.AD_INPUT, lib.AD_OUTPUT), counts, strict=True))
+    if sum(ins) > MAX_BYTES or sum(outs) > MAX_BYTES:
+        return False
+    rng = np.random.default_rng(0)
+    inputs = [aligned(n) for n in ins]
+    for array in inputs:
+        array[:] = rng.integers(0, 4, array.size)
+    try:
+        run(prepared, inputs, [aligned(n) for n in outs], max_work=MAX_WORK, callbacks=Callbacks(host=lambda *_: 0))
+    except PlanError as error:
+        assert error.status in (lib.AD_ERROR_INDEX, lib.AD_ERROR_NEGATIVE_POWER, lib.AD_ERROR_WORK)
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_plans_run(name: str) -> None:
+    assert attempt(PLANS[name])
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_every_byte_flipped(name: str) -> None:
+    data = PLANS[name]
+    ran = 0
+    for i in range(len(data)):
+        for flip in (0x01, 0x02, 0x08, 0x40, 0x80, 0xFF):
+            damaged = bytearray(data)
+            damaged[i] ^= flip
+            ran += attempt(bytes(damaged))
+    assert ran < len(data) * 6
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_truncated_at_every_length(name: str) -> None:
+    data = PLANS[name]
+    for length in range(len(data)):
+        assert not attempt(data[:length])
+        header = np.frombuffer(data, HEADER, 1).copy()
+        header["total_size"] = length  # ... and a header that agrees
+        assert not attempt((header.tobytes() + data[HEADER.itemsize :])[:length])
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_random_damage(name: str) -> None:
+    """Several places at once, with the numbers that trip arithmetic."""
+    rng, data = random.Random(name), PLANS[name]
+    numbers = [0, 1, 2, 3, 8, 63, 64, 65, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64 - 64]
+    for _ in range(3000):
+        damaged = bytearray(data)
+        for _ in range(rng.randint(1, 4)):
+            width = rng.choice((1, 2, 4, 8))
+            at = rng.randrange(HEADER.itemsize // 2, len(data) - width) // width * width
+            value = rng.choice((rng.choice(numbers), rng.getrandbits(8), -rng.getrandbits(8)))
+            damaged[at : at + width] = (value % 2 ** (8 * width)).to_bytes(width, "little")
+        attempt(bytes(damaged))
+
+
+def test_garbage() -> None:
+    rng = random.Random(0)
+    header = PLANS["map_plan"][: HEADER.itemsize]
+    for _ in range(500):
+        assert not attempt(rng.randbytes(rng.randrange(2000)))
+        body = rng.randbytes(rng.randrange(2000))
+        damaged = bytearray(header + body)
+        at = HEADER.fields["total_size"][1]  # type: ignore[index]
+        damaged[at : at + 8] = len(damaged).to_bytes(8, "little")
+        attempt(bytes(damaged))
+
+
+def test_nothing_at_all() -> None:
+    prepared = ffi.new("ad_prepared **")
+    assert lib.ad_plan_load(ffi.NULL, 0, prepared, ffi.NULL) == lib.AD_ERROR_PLAN
+    lib.ad_plan_free(ffi.NULL)
