@@ -6,7 +6,7 @@ the result's relative error that the polynomial is to blame for.  Needs mpmath; 
 
 from collections.abc import Callable
 
-import mpmath as mp
+import mpmath as mp  # type: ignore[import-untyped]
 
 mp.mp.dps = 60
 TINY = mp.mpf(10) ** -6  # keeps weights off zero
