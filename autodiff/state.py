@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 from autodiff import ir
+from autodiff.errors import ConversionError
 from autodiff.ir import Value
 
 
@@ -33,10 +34,17 @@ def active() -> Sequence[Transform]:
 
 @contextmanager
 def within(kind: Literal["compile", "derivative"], inputs: Sequence[Value] = ()) -> Iterator[None]:
-    """Be inside a transform of `inputs`."""
+    """Be inside a transform of `inputs`.
+
+    NumPy reports `arr[i] = t` as a sequence in place of a number, caused by the tensor's own error, which says more.
+    """
     _state.stack.append(Transform(kind, tuple(inputs)))
     try:
         yield
+    except ValueError as error:
+        if isinstance(error.__cause__, ConversionError):
+            raise error.__cause__ from None
+        raise
     finally:
         _state.stack.pop()
 

@@ -1,0 +1,72 @@
+"""Which of NumPy's functions are implemented, and by what.
+
+An implementation has NumPy's signature and gets values in place of tensors; what it returns may hold values, which
+become tensors again.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Implementation(NamedTuple):
+    """`views`: whether NumPy's result shares memory with its first argument."""
+
+    function: Callable[..., Any]
+    views: bool
+
+
+IMPLEMENTATIONS: dict[Callable[..., Any], Implementation] = {}
+"""NumPy functions with `__array_function__` dispatch, and what they do with values."""
+
+
+known: set[str] = set()
+"""Names of all functions and ufuncs that are implemented."""
+
+
+def implements(*functions: Callable[..., Any] | None, views: bool = False) -> Callable[[F], F]:
+    """Declare the function below to be NumPy's `functions` on values; None is one that this NumPy lacks."""
+
+    def declare(implementation: F) -> F:
+        for function in filter(None, functions):
+            known.add(function.__name__)
+            IMPLEMENTATIONS[function] = Implementation(implementation, views)
+        return implementation
+
+    return declare
+
+
+NEAR = {
+    "prod": "np.exp(np.sum(np.log(x))) for positive x",
+    "cumsum": "np.sum of slices, or a product with a triangular matrix",
+    "cbrt": "x ** (1 / 3)",
+    "log2": "np.log(x) / np.log(2)",
+    "log10": "np.log(x) / np.log(10)",
+    "exp2": "2.0 ** x",
+    "arctan": "an integral or a series of your own",
+    "hypot": "np.sqrt(x * x + y * y)",
+    "nonzero": "np.where(mask, a, b), whose shape does not depend on the data",
+    "argwhere": "np.where(mask, a, b), whose shape does not depend on the data",
+    "unique": "np.unique of the data, outside",
+    "einsum": "np.matmul, np.tensordot, and np.sum of products",
+    "linalg.norm": "np.sqrt(np.sum(x * x))",
+    "put": "x.at[index].set(v)",
+    "place": "np.where(mask, v, x)",
+    "copyto": "x.at[...].set(v)",
+    "array_equal": "np.all(x == y)",
+}
+"""What comes near to a function that is not implemented."""
+
+
+def unsupported(name: str) -> TypeError:
+    """The error for a NumPy function of that name, which says what is near it."""
+    near = NEAR.get(name)
+    if near is None:
+        close = difflib.get_close_matches(name.rpartition(".")[2], known, n=3)
+        near = ", ".join(f"np.{n}" for n in close)
+    hint = f"; near it: {near}" if near else "; take the data with .value or stop_gradient, and call it outside"
+    return TypeError(f"np.{name} is not supported on tensors{hint}")
