@@ -316,6 +316,12 @@ class Builder:
             node = table[key] = Node(op, inputs, params, avals, self.line, next(_serials))
         return node
 
+    def adopt(self, node: Node) -> Node:
+        """The node this builder knows as equal to one made elsewhere; from now on that is `node` itself, if none is."""
+        if self._table is None or not node.op.interned:
+            return node
+        return self._table.setdefault((node.op, node.inputs, *node.params.values()), node)
+
 
 class _Current(threading.local):
     def __init__(self) -> None:

@@ -1,0 +1,202 @@
+"""From a schedule to a plan: registers, and everything as numbers in flat arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autodiff.ir import Line, Shape
+from autodiff.passes import ALL, memory
+from autodiff.passes.schedule import ARENA, CONSTANT, READ, Schedule, Step, Storage
+from autodiff.plan import ALIGNMENT, ARRAYS, BUFFERS, DTYPE_NUMBERS, KINDS, OPCODES, ROLES, Plan
+
+
+def lower(schedule: Schedule, *, reuse: bool = "reuse" in ALL) -> Plan:
+    """The plan that runs a schedule's steps, within an arena as small as `reuse` makes it."""
+    arena = memory.assign(schedule, reuse=reuse)
+    return _Lowering().run(schedule, arena)
+
+
+class _Lowering:
+    def __init__(self) -> None:
+        self.buffers: list[tuple[int, int, int, int]] = []  # kind, index, offset, size
+        self.buffer_of: dict[Storage, int] = {}
+        self.steps: list[tuple[int, ...]] = []
+        self.operands: list[tuple[int, ...]] = []
+        self.instrs: list[int] = []  # the fields of one after those of another
+        self.dims: list[int] = []
+        self.dims_at: dict[Shape, int] = {(): 0}
+        self.strings = bytearray(b"\0")
+        self.string_at: dict[str, int] = {"": 0}
+        self.lines: list[tuple[int, int]] = [(0, 0)]
+        self.line_number: dict[Line | None, int] = {None: 0}
+        self.constants = bytearray()
+
+    def run(self, schedule: Schedule, arena: int) -> Plan:
+        for storage in (*schedule.inputs, *schedule.outputs):
+            self.buffer(storage)
+        for step in schedule.steps:
+            self.step(step)
+        arrays = {
+            "buffers": np.array(self.buffers, "u8").reshape(-1, 4),
+            "steps": np.array(self.steps, "u8").reshape(-1, len(_STEP)),
+            "operands": np.array(self.operands, "i8").reshape(-1, len(_OPERAND)),
+            "instrs": np.array(self.instrs, "u4").reshape(-1, len(_INSTR)),
+            "lines": np.array(self.lines, "u4").reshape(-1, 2),
+        }
+        made = {}
+        for name, columns in arrays.items():
+            made[name] = np.zeros(len(columns), ARRAYS[name])
+            for field, column in zip(_FIELDS[name], columns.T, strict=True):
+                made[name][field] = column
+        made["dims"] = np.array(self.dims, np.int64)
+        made["strings"] = np.frombuffer(bytes(self.strings), np.uint8)
+        made["constants"] = np.frombuffer(bytes(self.constants), np.uint8)
+        return Plan.assemble(
+            made,
+            arena_size=arena,
+            n_inputs=len(schedule.inputs),
+            n_outputs=len(schedule.outputs),
+            n_hosts=len(schedule.hosts),
+        )
+
+    def shape(self, shape: Shape) -> int:
+        at = self.dims_at.get(shape)
+        if at is None:
+            at = self.dims_at[shape] = len(self.dims)
+            self.dims.extend(shape)
+        return at
+
+    def string(self, text: str) -> int:
+        at = self.string_at.get(text)
+        if at is None:
+            at = self.string_at[text] = len(self.strings)
+            self.strings += text.encode().replace(b"\0", b" ") + b"\0"
+        return at
+
+    def line(self, line: Line) -> int:
+        number = self.line_number[line] = len(self.lines)
+        self.lines.append((self.string(line.file), line.line))
+        return number
+
+    def buffer(self, storage: Storage) -> int:
+        number = self.buffer_of.get(storage)
+        if number is None:
+            number = self.buffer_of[storage] = len(self.buffers)
+            offset = 0
+            if storage.kind == ARENA:
+                offset = storage.offset
+            elif storage.kind == CONSTANT:
+                offset = self.constant(storage)
+            self.buffers.append((BUFFERS[storage.kind], storage.index, offset, storage.size))
+        return number
+
+    def constant(self, storage: Storage) -> int:
+        self.constants += bytes(-len(self.constants) % ALIGNMENT)
+        at = len(self.constants)
+        parts = storage.data if isinstance(storage.data, list) else [storage.data]
+        for array in parts:
+            self.constants += array.tobytes()
+        return at
+
+    def step(self, step: Step) -> None:
+        rows = step.operands
+        first_operand, first_instr = len(self.operands), len(self.instrs) // len(_INSTR)
+        n_registers = 0
+        if step.kind == "map":
+            n_registers, registers = self.program(step)
+        else:
+            registers = [0] * len(rows)
+        host = step.kind == "host"
+        for operand, register in zip(rows, registers, strict=True):
+            role, storage, dtype, offset, strides, reg_dtype, _ = operand
+            self.operands.append(
+                (
+                    ROLES[role],
+                    self.buffer_of[storage] if storage in self.buffer_of else self.buffer(storage),
+                    DTYPE_NUMBERS[dtype],
+                    DTYPE_NUMBERS[reg_dtype],
+                    register,
+                    offset,
+                    0 if host else self.shape(strides),
+                )
+            )
+        detail = ROLES[step.detail] if isinstance(step.detail, str) else step.detail
+        line = self.line_number.get(step.line)
+        self.steps.append(
+            (
+                KINDS[step.kind],
+                len(step.shape),
+                self.shape(step.shape),
+                first_operand,
+                len(rows),
+                first_instr,
+                len(step.instrs),
+                n_registers,
+                step.lane,
+                step.outer,
+                step.reduced,
+                detail,
+                self.line(step.line) if line is None and step.line is not None else line or 0,
+                self.string(step.name),
+            )
+        )
+
+    def program(self, step: Step) -> tuple[int, list[int]]:
+        """Append a step's instrs; how many registers they take, and which one each operand is in.
+
+        What operands load is in the first registers, as each needs one of its own; the rest are taken when something
+        is computed, and used again after its last use.  What is stored keeps its register to the end.
+        """
+        operands, instrs = step.operands, step.instrs
+        last: dict[int, int] = {}
+        for i, instr in enumerate(instrs):
+            for ref in instr.operands:
+                last[ref] = i
+        end = len(instrs)
+        register: dict[int, int] = {}
+        free: list[int] = []
+        n = 0
+        for i, operand in enumerate(operands):
+            if operand.role == READ:
+                register[~i] = n
+                n += 1
+            else:
+                last[operand.ref] = end
+        out, line_number = self.instrs, self.line_number
+        for i, (opcode, dtype, refs, line) in enumerate(instrs):
+            sources = [register[ref] for ref in refs]
+            for ref in refs:
+                if last[ref] == i:
+                    last[ref] = -1  # it may be named twice
+                    free.append(register[ref])
+            if free:
+                target = free.pop()
+            else:
+                target = n
+                n += 1
+            register[i] = target
+            if len(sources) < 3:
+                sources += [0] * (3 - len(sources))
+            number = line_number.get(line)
+            if number is None:
+                assert line is not None
+                number = self.line(line)
+            out += (OPCODES[opcode], DTYPE_NUMBERS[dtype], target, *sources, number)
+            if i not in last:  # computed for nobody
+                free.append(target)
+        return n, [register[~i] if o.role == READ else register[o.ref] for i, o in enumerate(operands)]
+
+
+_STEP = (
+    *("kind", "rank", "shape", "operand", "n_operands", "instr", "n_instrs", "n_registers", "lane", "n_outer"),
+    *("n_reduced", "detail", "line", "name"),
+)
+_OPERAND = ("role", "buffer", "dtype", "reg_dtype", "reg", "offset", "strides")
+_INSTR = ("opcode", "dtype", "dst", "a", "b", "c", "line")
+_FIELDS = {
+    "buffers": ("kind", "index", "offset", "size"),
+    "steps": _STEP,
+    "operands": _OPERAND,
+    "instrs": _INSTR,
+    "lines": ("file", "line"),
+}
