@@ -10,19 +10,25 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+Constant = Callable[[Any], str]
+"""Gives an object a name in generated code."""
+
 
 class Kind(NamedTuple):
-    """How one type of container is taken apart and put together."""
+    """How one type of container is taken apart and put together, also in generated Python."""
 
     keys: Callable[[Any], tuple[Any, ...]]  # names of its children
     children: Callable[[Any, tuple[Any, ...]], Iterable[Any]]  # in the order of the keys
     build: Callable[[Container, list[Any]], Any]
     path: Callable[[Any], str]  # how a child is written in Python, given its key
-    source: Callable[[Container, list[str]], str | None]  # the container as a Python expression, where there is one
+    expression: Callable[[Container, list[str], Constant], str]  # what builds it, given its children's expressions
+    guard: Callable[[Container, str, str, Constant], str]  # tells whether a variable, and how it is first written, fits
+    item: Callable[[Container, int, Constant], str]  # what picks the i-th child out of a variable
 
 
 class Container(NamedTuple):
@@ -76,22 +82,66 @@ def _by_name(key: Any) -> str:
     return f".{key}"
 
 
-def _tuple_source(container: Container, children: list[str]) -> str:
+def _key(key: Any, constant: Constant) -> str:
+    return repr(key) if type(key) is str or type(key) is int else constant(key)
+
+
+def _tuple_display(container: Container, children: list[str], constant: Constant) -> str:
     return f"({', '.join(children)}{',' * (len(children) == 1)})"
 
 
-def _list_source(container: Container, children: list[str]) -> str:
+def _list_display(container: Container, children: list[str], constant: Constant) -> str:
     return f"[{', '.join(children)}]"
 
 
-def _dict_source(container: Container, children: list[str]) -> str | None:
-    if any(type(key) is not str and type(key) is not int for key in container.keys):
-        return None
-    return "{" + ", ".join(f"{key!r}: {child}" for key, child in zip(container.keys, children, strict=True)) + "}"
+def _dict_display(container: Container, children: list[str], constant: Constant) -> str:
+    items = [f"{_key(key, constant)}: {child}" for key, child in zip(container.keys, children, strict=True)]
+    return "{" + ", ".join(items) + "}"
 
 
-def _no_source(container: Container, children: list[str]) -> None:
-    return None
+def _call(container: Container, children: list[str], constant: Constant) -> str:
+    return f"{constant(container.type)}({', '.join(children)})"
+
+
+def _built(container: Container, children: list[str], constant: Constant) -> str:
+    return f"{constant(partial(_known(container).build, container))}([{', '.join(children)}])"
+
+
+def _is_none(container: Container, first: str, x: str, constant: Constant) -> str:
+    return f"({first}) is None"
+
+
+def _is_type(container: Container, first: str, x: str, constant: Constant) -> str:
+    return f"type({first}) is {constant(container.type)}"
+
+
+def _is_sequence(container: Container, first: str, x: str, constant: Constant) -> str:
+    return f"type({first}) is {container.type.__name__} and len({x}) == {len(container.keys)}"
+
+
+def _is_dict(container: Container, first: str, x: str, constant: Constant) -> str:
+    has = [f"{_key(key, constant)} in {x}" for key in container.keys]
+    return " and ".join([f"type({first}) is {constant(container.type)} and len({x}) == {len(container.keys)}", *has])
+
+
+def _is_ordered(container: Container, first: str, x: str, constant: Constant) -> str:
+    return f"type({first}) is {constant(container.type)} and tuple({x}) == {constant(container.keys)}"
+
+
+def _is_default(container: Container, first: str, x: str, constant: Constant) -> str:
+    return f"{_is_dict(container, first, x, constant)} and {x}.default_factory is {constant(container.extra)}"
+
+
+def _by_index(container: Container, i: int, constant: Constant) -> str:
+    return f"[{i}]"
+
+
+def _by_key(container: Container, i: int, constant: Constant) -> str:
+    return f"[{_key(container.keys[i], constant)}]"
+
+
+def _by_field(container: Container, i: int, constant: Constant) -> str:
+    return f".{container.keys[i]}"
 
 
 def _positions(tree: Any) -> tuple[Any, ...]:
@@ -102,18 +152,24 @@ def _in_order(tree: Any, keys: tuple[Any, ...]) -> Iterable[Any]:
     return tree  # type: ignore[no-any-return]
 
 
-_NONE = Kind(lambda tree: (), lambda tree, keys: (), lambda c, children: None, _by_position, lambda c, children: "None")
-_TUPLE = Kind(_positions, _in_order, lambda c, children: tuple(children), _by_position, _tuple_source)
-_LIST = Kind(_positions, _in_order, lambda c, children: children, _by_position, _list_source)
-_NAMEDTUPLE = Kind(lambda tree: tree._fields, _in_order, lambda c, children: c.type(*children), _by_name, _no_source)
-_DICT = Kind(
-    _sorted_keys, _values, lambda c, children: dict(zip(c.keys, children, strict=True)), _by_position, _dict_source
-)
-_ORDERED = Kind(
-    tuple, _values, lambda c, children: OrderedDict(zip(c.keys, children, strict=True)), _by_position, _no_source
-)
-_DEFAULT = Kind(_sorted_keys, _values, _build_default, _by_position, _no_source)
-_DATACLASS = Kind(_field_names, _field_values, _build_dataclass, _by_name, _no_source)
+# fmt: off
+_NONE = Kind(lambda tree: (), lambda tree, keys: (), lambda c, children: None, _by_position,
+             lambda c, children, constant: "None", _is_none, _by_index)
+_TUPLE = Kind(_positions, _in_order, lambda c, children: tuple(children), _by_position,
+              _tuple_display, _is_sequence, _by_index)
+_LIST = Kind(_positions, _in_order, lambda c, children: children, _by_position,
+             _list_display, _is_sequence, _by_index)
+_NAMEDTUPLE = Kind(lambda tree: tree._fields, _in_order, lambda c, children: c.type(*children), _by_name,
+                   _call, _is_type, _by_index)
+_DICT = Kind(_sorted_keys, _values, lambda c, children: dict(zip(c.keys, children, strict=True)), _by_position,
+             _dict_display, _is_dict, _by_key)
+_ORDERED = Kind(tuple, _values, lambda c, children: OrderedDict(zip(c.keys, children, strict=True)), _by_position,
+                _built, _is_ordered, _by_key)
+_DEFAULT = Kind(_sorted_keys, _values, _build_default, _by_position,
+                _built, _is_default, _by_key)
+_DATACLASS = Kind(_field_names, _field_values, _build_dataclass, _by_name,
+                  _built, _is_type, _by_field)
+# fmt: on
 
 _KINDS: dict[type, Kind | None] = {
     type(None): _NONE,
@@ -162,9 +218,7 @@ class TreeDef:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (
-            isinstance(other, TreeDef) and self._hash == other._hash and self.spec == other.spec
-        )
+        return self is other or (isinstance(other, TreeDef) and self._hash == other._hash and self.spec == other.spec)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TreeDef, (self.spec,)  # hashes of strings differ from process to process
@@ -176,15 +230,37 @@ class TreeDef:
             raise ValueError(f"{self} has {self.n_leaves} leaves, not {len(rest)}")
         return self._fold(lambda c, children: _known(c).build(c, children), rest.pop)
 
-    def source(self, leaves: Sequence[str]) -> str | None:
-        """The tree as a Python expression, given those of its leaves; None where that takes more than displays."""
+    def expression(self, leaves: Sequence[str], constant: Constant) -> str:
+        """The tree as a Python expression, given those of its leaves."""
         rest = list(leaves)
+        result: str = self._fold(lambda c, children: _known(c).expression(c, children, constant), rest.pop)
+        return result
 
-        def build(container: Container, children: list[str | None]) -> str | None:
-            known = [child for child in children if child is not None]
-            return _known(container).source(container, known) if len(known) == len(children) else None
+    def guards(self, root: str, fresh: Callable[[], str], constant: Constant) -> tuple[list[str], list[str]]:
+        """Conditions under which the variable `root` has this structure, and expressions for its leaves.
 
-        result: str | None = self._fold(build, rest.pop)
+        To be tested in order, left to right, before the leaves are looked at; `fresh` names new variables.
+        """
+        conditions: list[str] = []
+        leaves: list[str] = []
+        stack = [root]
+        for item in self.spec:
+            here = stack.pop()
+            if item is LEAF:
+                leaves.append(here)
+                continue
+            first = here
+            if not here.isidentifier():
+                name = fresh()
+                first, here = f"{name} := {here}", name
+            kind = _known(item)
+            conditions.append(kind.guard(item, first, here, constant))
+            stack.extend([here + kind.item(item, i, constant) for i in reversed(range(len(item.keys)))])
+        return conditions, leaves
+
+    def depth(self) -> int:
+        """How deep the containers are nested."""
+        result: int = self._fold(lambda c, children: 1 + max(children, default=0), lambda: 0)
         return result
 
     def _fold(self, build: Callable[[Container, list[Any]], Any], next_leaf: Callable[[], Any]) -> Any:
@@ -213,6 +289,12 @@ class TreeDef:
                 stack.extend([here + write(key) for key in reversed(item.keys)])
         return result
 
+    @property
+    def keys(self) -> tuple[Any, ...]:
+        """The root's keys; none for a leaf."""
+        root = self.spec[0]
+        return root.keys if root else ()
+
     def subtrees(self) -> list[TreeDef]:
         """The structures of the root's children."""
         result: list[TreeDef] = []
@@ -228,9 +310,8 @@ class TreeDef:
 
     def __str__(self) -> str:
         def build(container: Container, children: list[str]) -> str:
-            source = _known(container).source(container, children)
-            if source is not None:
-                return source
+            if container.type in (type(None), tuple, list, dict):
+                return _known(container).expression(container, children, repr)
             named = [f"{key}={child}" for key, child in zip(container.keys, children, strict=True)]
             return f"{container.type.__name__}({', '.join(named)})"
 

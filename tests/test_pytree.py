@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, field
@@ -106,9 +107,30 @@ def test_classes_and_strings_are_leaves() -> None:
     assert pytree.flatten("ab")[0] == ["ab"]
 
 
-def test_source() -> None:
-    assert pytree.flatten({"b": (1,), "a": [2, None]})[1].source(["x", "y"]) == "{'a': [x, None], 'b': (y,)}"
-    assert pytree.flatten((Pair(1, 2), 3))[1].source("abc") is None
+@pytest.mark.parametrize("tree", TREES, ids=repr)
+def test_generated_code(tree: Any) -> None:
+    """What a compiled call runs: a guard that tells this structure from all others, and what rebuilds it."""
+    _, structure = pytree.flatten(tree)
+    constants: dict[str, Any] = {}
+
+    def constant(value: Any) -> str:
+        constants[name := f"c{len(constants)}"] = value
+        return name
+
+    names = (f"v{i}" for i in itertools.count())
+    conditions, found = structure.guards("tree", lambda: next(names), constant)
+    source = f"lambda tree: {' and '.join(conditions) or 'True'} and {structure.expression(found, constant)}"
+    check = eval(source, constants)
+    rebuilt = check(tree)
+    assert rebuilt == tree
+    assert type(rebuilt) is type(tree)
+    for other in TREES:
+        if conditions and pytree.flatten(other)[1] != structure:
+            assert check(other) is False
+
+
+def test_depth() -> None:
+    assert [pytree.flatten(tree)[1].depth() for tree in (1, (), [1, (2, [3])], {"a": (None,)})] == [0, 1, 3, 3]
 
 
 def test_subtrees() -> None:

@@ -1,0 +1,162 @@
+"""The path of a call as generated Python: tests of the known signatures, a run of the plan, the result put together.
+
+Taking trees apart and building keys costs more than a small plan's run.  For signatures that have been seen it is
+replaced by code such as
+
+    def loss(_ad, w, x):
+        if type(w) is ndarray and w.dtype is _ad1 and w.shape == _ad2 and type(x) is ndarray and ...:
+            y = run([w, x])
+            return (y[0][()], y[1])
+        return _ad._dispatch(*given((w, x), {}))
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from autodiff.ir import Array
+from autodiff.pytree import TreeDef
+from autodiff.signature import MISSING, Leaf, Parameters, Signature, Static, StaticFloat
+
+_PREFIX = "_ad"
+_RESERVED = {"type", "len", "tuple", "list", "float", "int", "str", "ndarray", "asarray"}
+"""Names that the code uses and a user's parameter must not hide."""
+
+_MOST_LEAVES = 2000
+_DEEPEST = 50
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
+
+
+Run = Callable[[list[Array]], Sequence[Array]]
+
+
+class Route(NamedTuple):
+    """One executable and how its inputs and outputs lie in trees."""
+
+    signature: Signature
+    run: Run
+    result: TreeDef
+    scalars: frozenset[int]  # outputs that become NumPy scalars
+
+    @property
+    def simple(self) -> bool:
+        """Whether code for it stays of a reasonable size."""
+        trees = (self.signature.structure, self.result)
+        return all(tree.n_leaves <= _MOST_LEAVES and tree.depth() <= _DEEPEST for tree in trees)
+
+
+class _Code:
+    """The constants and variables of a function's code."""
+
+    def __init__(self) -> None:
+        self.constants: dict[str, Any] = {"ndarray": np.ndarray, "asarray": np.asarray}
+        self._names = (f"{_PREFIX}{i}" for i in itertools.count())
+
+    def fresh(self) -> str:
+        return next(self._names)
+
+    def constant(self, value: Any) -> str:
+        name = self.fresh()
+        self.constants[name] = value
+        return name
+
+
+def generate(parameters: Parameters, routes: Sequence[Route]) -> FunctionType:
+    """A method that tries the routes in order and leaves all other calls to `self._dispatch(args, kwargs)`."""
+    code = _Code()
+    names = [p.name for p in parameters.declared]
+    if parameters.simple and not any(name.startswith(_PREFIX) or name in _RESERVED for name in names):
+        head, body = _named(code, parameters, routes)
+    else:
+        head, body = _starred(code, routes)
+    name = parameters.name if parameters.name.isidentifier() else "call"
+    source = "\n".join([f"def {name}({head}):", *body])
+    filename = os.path.join(_FOLDER, f"<call of {name}>")  # no place in the user's source
+    exec(compile(source, filename, "exec"), code.constants)
+    function: FunctionType = code.constants[name]
+    function.__qualname__ = parameters.name
+    return function
+
+
+def _named(code: _Code, parameters: Parameters, routes: Sequence[Route]) -> tuple[str, list[str]]:
+    """Code with the user's own parameters; those that have a default may be missing."""
+    missing = code.constant(MISSING)
+    head, last = [_PREFIX], None
+    for p in parameters.declared:
+        if last is p.POSITIONAL_ONLY and p.kind is not last:
+            head.append("/")
+        if p.kind is p.KEYWORD_ONLY and p.kind is not last:
+            head.append("*")
+        head.append(p.name if p.default is p.empty else f"{p.name}={missing}")
+        last = p.kind
+    body: list[str] = []
+    for route in routes:
+        args, kwargs = route.signature.structure.subtrees()
+        given = [p.name for p in parameters.declared[: len(args.keys)]] + [*kwargs.keys]
+        absent = [f"{p.name} is {missing}" for p in parameters.declared if p.name not in given]
+        body += _branch(code, route, absent, given)
+    positional = "".join(f"{p.name}, " for p in parameters.declared if p.kind is not p.KEYWORD_ONLY)
+    keywords = ", ".join(f"{p.name!r}: {p.name}" for p in parameters.declared if p.kind is p.KEYWORD_ONLY)
+    given_only = code.constant(parameters.given)
+    body.append(f"    return {_PREFIX}._dispatch(*{given_only}(({positional}), {{{keywords}}}))")
+    return ", ".join(head), body
+
+
+def _starred(code: _Code, routes: Sequence[Route]) -> tuple[str, list[str]]:
+    """Code that takes any arguments, and knows only calls by position."""
+    args_name, kwargs_name = code.fresh(), code.fresh()
+    body: list[str] = []
+    for route in routes:
+        args, kwargs = route.signature.structure.subtrees()
+        if not kwargs.keys:
+            n = len(args.keys)
+            fits = [f"not {kwargs_name}", f"len({args_name}) == {n}"]
+            body += _branch(code, route, fits, [f"{args_name}[{i}]" for i in range(n)])
+    body.append(f"    return {_PREFIX}._dispatch({args_name}, {kwargs_name})")
+    return f"{_PREFIX}, /, *{args_name}, **{kwargs_name}", body
+
+
+def _branch(code: _Code, route: Route, conditions: list[str], arguments: Sequence[str]) -> list[str]:
+    """Lines that take a route if the conditions hold and the arguments, given as expressions, have its signature."""
+    inputs: list[str] = []
+    leaves = iter(enumerate(route.signature.leaves))
+    args, kwargs = route.signature.structure.subtrees()
+    for tree, argument in zip([*args.subtrees(), *kwargs.subtrees()], arguments, strict=True):
+        tests, found = tree.guards(argument, code.fresh, code.constant)
+        conditions += tests
+        for expression, (i, leaf) in zip(found, leaves, strict=False):
+            test, passed = _leaf_guard(code, leaf, i in route.signature.donated, expression)
+            conditions.append(test)
+            inputs += passed
+    y = code.fresh()
+    outputs = [f"{y}[{i}]" + "[()]" * (i in route.scalars) for i in range(route.result.n_leaves)]
+    return [
+        f"    if {' and '.join(conditions) or 'True'}:",
+        f"        {y} = {code.constant(route.run)}([{', '.join(inputs)}])",
+        f"        return {route.result.expression(outputs, code.constant)}",
+    ]
+
+
+def _leaf_guard(code: _Code, leaf: Leaf, donated: bool, expression: str) -> tuple[str, list[str]]:
+    """A condition that an expression is such a leaf, and what the plan gets of it."""
+    x = code.fresh()
+    first = f"({x} := {expression})"
+    if isinstance(leaf, StaticFloat):
+        return f"type{first} is float and {x}.hex() == {leaf.bits!r}", []
+    if isinstance(leaf, Static):
+        if leaf.type is int or leaf.type is str:
+            return f"type{first} is {leaf.type.__name__} and {x} == {code.constant(leaf.value)}", []
+        return f"{first} is {code.constant(leaf.value)}", []  # an equal one takes the long way
+    if leaf.weak:
+        return f"type{first} is float", [f"asarray({x})"]
+    is_array = f"{x}.dtype is {code.constant(leaf.dtype)} and {x}.shape == {code.constant(leaf.shape)}"
+    if leaf.shape or donated:
+        return f"type{first} is ndarray and {is_array}", [x]
+    scalar = code.constant(leaf.dtype.type)
+    return f"(type{first} is {scalar} or type({x}) is ndarray and {is_array})", [f"asarray({x})"]

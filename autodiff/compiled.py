@@ -1,0 +1,263 @@
+"""Compiled functions: caches of executables, one a signature, and the executables with the trees they take and give."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import threading
+import types
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from autodiff import donation, errors, state
+from autodiff.callpath import Route, Run, generate
+from autodiff.errors import placed
+from autodiff.executable import Executable, compile_graph
+from autodiff.ir import Aval, Graph
+from autodiff.plan import Plan
+from autodiff.pytree import TreeDef
+from autodiff.signature import Binder, Parameters, Signature
+from autodiff.tensor import Tensor
+from autodiff.trace import inline, trace
+
+CACHE_SIZE = 128
+"""Executables a compiled function keeps."""
+
+RETRACE_WARNING = 8
+"""How often a function may be compiled before it is said why."""
+
+_FAST = 4
+"""How many signatures a function's generated code knows."""
+
+_MAGIC = b"autodiff function 1\n"
+
+T = TypeVar("T", bound="_Callable")
+
+
+class _Callable:
+    """An object with a class of its own, so that the code of its calls can be generated."""
+
+    _binder: Binder
+
+    def __new__(cls: type[T], *args: Any, **kwargs: Any) -> T:
+        """Make the class too."""
+        made: T = object.__new__(type(cls.__name__, (cls,), {"__module__": cls.__module__}))
+        return made
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._dispatch(args, kwargs)
+
+    def _dispatch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What calls do that no generated code knows."""
+        raise NotImplementedError
+
+    def _take(self, routes: Sequence[Route]) -> None:
+        """Call by these routes first."""
+        cls: Any = type(self)
+        cls.__call__ = generate(self._binder.parameters, [route for route in routes if route.simple])
+
+    def _sign(self, leaves: Sequence[Any], structure: TreeDef) -> Signature:
+        try:
+            return self._binder.sign(leaves, structure)
+        except TypeError as error:
+            raise TypeError(placed(errors.user_line(), str(error))) from None
+
+    def _sign_arrays(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Signature, list[Any]]:
+        """The signature and leaves of arguments that have to be arrays."""
+        leaves, structure = self._binder.flatten(args, kwargs)
+        if _has_tensor(leaves):
+            raise TypeError(
+                placed(
+                    errors.user_line(),
+                    f"{self._binder.parameters.name}: an executable takes arrays, not tensors: call the compiled "
+                    "function itself to trace or differentiate it",
+                )
+            )
+        return self._sign(leaves, structure), leaves
+
+
+class Lowered(_Callable):
+    """One executable: a function for one signature, called with trees of arrays as the function itself is.
+
+    `graph` is what was traced and `plan` what runs; both print.  It can be pickled, and saved to a file.
+    """
+
+    def __init__(self, binder: Binder, signature: Signature, executable: Executable, result: TreeDef):
+        self._binder = binder
+        self._executable = executable
+        self._hits = 0  # calls of it in a cache
+        self._generated = False
+        paths = binder.parameters.paths(signature.structure)
+        traced = [path for path, leaf in zip(paths, signature.leaves, strict=True) if isinstance(leaf, Aval)]
+        run: Run = executable.run_flat
+        donated = executable.donated
+        if donated:
+            run = donation.Donation(binder.parameters.name, traced, tuple(donated), run)
+        scalars = frozenset(i for i, y in enumerate(executable.outputs) if not y.shape and i not in donated.values())
+        self._route = Route(signature, run, result, scalars)
+
+    @property
+    def graph(self) -> Graph | None:
+        """What is computed; None in a process that did not compile it."""
+        return self._executable.graph
+
+    @property
+    def plan(self) -> Plan:
+        """What runs, step by step."""
+        return self._executable.plan
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file, which `load` reads."""
+        with open(path, "wb") as file:
+            file.write(_MAGIC)
+            pickle.dump(self, file, protocol=5)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Lowered, (self._binder, self._route.signature, self._executable, self._route.result)
+
+    def __repr__(self) -> str:
+        return f"<executable of {self._binder.parameters.name}({self._route.signature})>"
+
+    def _dispatch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        signature, leaves = self._sign_arrays(args, kwargs)
+        wanted = self._route.signature
+        if signature != wanted:
+            raise TypeError(
+                placed(
+                    errors.user_line(),
+                    f"{self._binder.parameters.name}: this executable is for other arguments: "
+                    f"{self._binder.difference(wanted, signature)}; call the compiled function itself for any",
+                )
+            )
+        if not self._generated:
+            self._generated = True
+            self._take([self._route])
+        return self.run(leaves)
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """Call it with all leaves of the arguments, which have its signature."""
+        route = self._route
+        traced = [x for x, leaf in zip(leaves, route.signature.leaves, strict=True) if isinstance(leaf, Aval)]
+        outputs = route.run([np.asarray(x) for x in traced])
+        return route.result.unflatten([y[()] if i in route.scalars else y for i, y in enumerate(outputs)])
+
+
+class Compiled(_Callable):
+    """A function that is traced and compiled once for each signature it is called with.
+
+    Any thread may call it.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], static_argnums: Iterable[int] = (), donate_argnums: Iterable[int] = ()
+    ):
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._binder = Binder(Parameters(function), static_argnums, donate_argnums)
+        self._cache: OrderedDict[Signature, Lowered] = OrderedDict()
+        self._fast: list[Lowered] = []
+        self._latest: Signature | None = None
+        self._compiles = 0
+        self._lock = threading.Lock()
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<compiled {self._binder.parameters.name}>"
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """The executable for arguments like these, without running it.
+
+        Args:
+            *args: as in a call; of arrays only shape and dtype matter.
+            **kwargs: likewise.
+
+        Raises:
+            TypeError: as a call would.
+        """
+        return self._lowered(self._sign_arrays(args, kwargs)[0])
+
+    def _dispatch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        leaves, structure = self._binder.flatten(args, kwargs)
+        if state.active() or _has_tensor(leaves):
+            return inline(self._function, self._binder, leaves, structure)
+        lowered = self._lowered(self._sign(leaves, structure))
+        lowered._hits += 1
+        hits = lowered._hits
+        if hits == 2 or (hits >= 64 and hits & (hits - 1) == 0):  # it is not called just once, nor by generated code
+            with self._lock:
+                self._fast = [lowered, *[x for x in self._fast if x is not lowered]][:_FAST]
+                self._take([x._route for x in self._fast])
+        return lowered.run(leaves)
+
+    def _lowered(self, signature: Signature) -> Lowered:
+        with self._lock:
+            found = self._cache.get(signature)
+            if found is not None:
+                self._cache.move_to_end(signature)
+                return found
+            self._warn_of_retracing(signature)
+            found = self._cache[signature] = self._compile(signature)
+            if len(self._cache) > CACHE_SIZE:
+                self._cache.popitem(last=False)
+            return found
+
+    def _compile(self, signature: Signature) -> Lowered:
+        name = self._binder.parameters.name
+        graph, result = trace(self._function, name, signature.structure, signature.leaves)
+        executable = compile_graph(graph, self._donations(signature, graph, result))
+        return Lowered(self._binder, signature, executable, result)
+
+    def _donations(self, signature: Signature, graph: Graph, result: TreeDef) -> dict[int, int]:
+        """Which inputs' memory becomes which outputs."""
+        if not signature.donated:
+            return {}
+        parameters = self._binder.parameters
+        paths = [(name, path) for name, t in parameters.arguments(signature.structure) for path in t.paths()]
+        traced = [i for i, leaf in enumerate(signature.leaves) if isinstance(leaf, Aval)]
+        donated = [
+            (*paths[i], graph.inputs[number].aval, number) for number, i in enumerate(traced) if i in signature.donated
+        ]
+        results = list(zip(result.paths(), [y.aval for y in graph.outputs], strict=True))
+        return donation.match(parameters.name, donated, results)
+
+    def _warn_of_retracing(self, signature: Signature) -> None:
+        self._compiles += 1
+        if self._latest is not None and self._compiles == RETRACE_WARNING + 1:
+            warnings.warn(
+                placed(
+                    errors.user_line(),
+                    f"{self._binder.parameters.name} is compiled for the {self._compiles}th time, because of "
+                    f"{self._binder.difference(self._latest, signature)}; compiling takes far longer than running: "
+                    "keep shapes and static values the same, or pass numbers that change as floats or arrays",
+                ),
+                RuntimeWarning,
+                stacklevel=errors.stack_level(),
+            )
+        self._latest = signature
+
+
+def load(path: str | os.PathLike[str]) -> Lowered:
+    """Read an executable that `save` wrote.
+
+    Like a pickle it can run code of its writer's choice: load only files that you trust.
+
+    Raises:
+        ValueError: if the file is of another kind.
+    """
+    with open(path, "rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise ValueError(f"{os.fspath(path)!r} is not an executable written by save")
+        lowered = pickle.load(file)
+    assert isinstance(lowered, Lowered)
+    return lowered
+
+
+def _has_tensor(leaves: Sequence[Any]) -> bool:
+    return any([type(x) is Tensor for x in leaves])
