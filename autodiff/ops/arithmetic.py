@@ -49,13 +49,15 @@ scale: Op = elementwise(
     jvp=(LINEAR, LINEAR),
     transpose=(lambda ct, x, k: scale(ct, k), lambda ct, x, k: scale(x, ct)),
     domain="floating",
+    selects=True,  # the zeros of x reach the cotangent of k
 )
+# The tangent or cotangent comes first in both arguments' rules, so that the two terms of x * x are one node.
 mul = elementwise(
     "mul",
     np.multiply,
     arity=2,
-    jvp=(LINEAR, LINEAR),
-    transpose=(lambda ct, x, y: ct * y, lambda ct, x, y: x * ct),
+    jvp=(lambda t, z, x, y: t * y, lambda t, z, x, y: t * x),
+    transpose=(lambda ct, x, y: ct * y, lambda ct, x, y: ct * x),
     masked_transpose=(lambda ct, x, y: scale(ct, y), lambda ct, x, y: scale(ct, x)),
 )
 div = elementwise(
