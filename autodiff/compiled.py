@@ -260,4 +260,4 @@ def load(path: str | os.PathLike[str]) -> Lowered:
 
 
 def _has_tensor(leaves: Sequence[Any]) -> bool:
-    return any([type(x) is Tensor for x in leaves])
+    return Tensor in map(type, leaves)

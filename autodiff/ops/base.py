@@ -140,6 +140,7 @@ def elementwise(
     masked_transpose: Rule | tuple[Rule | None, ...] | None = None,
     arity: int = 1,
     domain: str = "number",
+    selects: bool = False,
 ) -> Op:
     """Declare a primitive that works on each element by itself; csrc/opcodes.def has its opcode under the same name."""
     return ir.register(
@@ -153,6 +154,7 @@ def elementwise(
             argumentwise_transpose(_per_argument(masked_transpose)) if masked_transpose else None,
             arity=arity,
             elementwise=True,
+            selects=selects,
         )
     )
 
