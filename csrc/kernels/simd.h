@@ -9,6 +9,7 @@
  *   lt_T le_T eq_T ne_T           comparisons to such masks
  *   negative_i64                  such a mask of the lanes below 0
  *   pick_T(mask, a, b)            a where the mask is set, b elsewhere
+ *   min_f64 max_f64               the lesser, the greater; b if either is NaN
  *   any_km64 any_km32             whether it is set in some lane
  *   widen_low, widen_high         the lower and the upper half of a vf32's lanes as doubles; narrow() rounds them back
  *   scale2_f64(a, n)              a * 2^n, rounded once, for whole |n| <= 1100 and normal a

@@ -18,6 +18,8 @@ AD_INLINE vf64 widen_high(vf32 v) { return (vf64)_mm256_cvtps_pd(_mm256_extractf
 AD_INLINE vf32 narrow(vf64 low, vf64 high) {
     return (vf32)_mm256_set_m128(_mm256_cvtpd_ps((__m256d)high), _mm256_cvtpd_ps((__m256d)low));
 }
+AD_INLINE vf64 min_f64(vf64 a, vf64 b) { return (vf64)_mm256_min_pd((__m256d)a, (__m256d)b); }
+AD_INLINE vf64 max_f64(vf64 a, vf64 b) { return (vf64)_mm256_max_pd((__m256d)a, (__m256d)b); }
 
 typedef vi64 km64;
 typedef vi32 km32;

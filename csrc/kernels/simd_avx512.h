@@ -20,6 +20,8 @@ AD_INLINE vf32 narrow(vf64 low, vf64 high) {
     __m256 halves[2] = {_mm512_cvtpd_ps((__m512d)low), _mm512_cvtpd_ps((__m512d)high)};
     return (vf32)_mm512_insertf32x8(_mm512_castps256_ps512(halves[0]), halves[1], 1);
 }
+AD_INLINE vf64 min_f64(vf64 a, vf64 b) { return (vf64)_mm512_min_pd((__m512d)a, (__m512d)b); }
+AD_INLINE vf64 max_f64(vf64 a, vf64 b) { return (vf64)_mm512_max_pd((__m512d)a, (__m512d)b); }
 
 typedef __mmask8 km64;
 typedef __mmask16 km32;

@@ -45,6 +45,8 @@ typedef vi32 km32;
 AD_MASKS(f64, 64, vf64)
 AD_MASKS(f32, 32, vf32)
 #undef AD_MASKS
+AD_INLINE vf64 min_f64(vf64 a, vf64 b) { return select_f64(a < b, a, b); }
+AD_INLINE vf64 max_f64(vf64 a, vf64 b) { return select_f64(a > b, a, b); }
 AD_INLINE km64 negative_i64(vi64 a) { return -(vi64)((vu64)a >> 63); }
 AD_INLINE int any_km64(km64 m) { return (m[0] | m[1]) != 0; }
 AD_INLINE int any_km32(km32 m) { return (m[0] | m[1] | m[2] | m[3]) != 0; }
