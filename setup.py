@@ -10,7 +10,7 @@ from setuptools.command.build_ext import build_ext
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
-class BuildNative(build_ext):
+class BuildNative(build_ext):  # type: ignore[misc]  # setuptools ships no types
     """build_ext that says in one sentence what to install where there is no C compiler."""
 
     def build_extensions(self) -> None:

@@ -50,6 +50,7 @@ class Aval(NamedTuple):
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         n = 1
         for d in self.shape:
             n *= d
@@ -60,6 +61,7 @@ class Aval(NamedTuple):
 
 
 def is_float(dtype: Dtype) -> bool:
+    """Whether numbers of this dtype have derivatives."""
     return dtype.kind == "f"
 
 
@@ -112,12 +114,14 @@ class Op:
     interned: bool = True
 
     def __call__(self, *operands: Any, **params: Any) -> Value:
+        """Apply a primitive of one result."""
         node = _current.builder.emit(self, as_values(operands), params)
         if node.results is not None:
             raise TypeError(f"{self.name} has {len(node.results)} results: use {self.name}.emit")
         return node
 
     def emit(self, *operands: Any, **params: Any) -> tuple[Value, ...]:
+        """Apply a primitive; all its results."""
         return _current.builder.emit(self, as_values(operands), params).outputs
 
     def __repr__(self) -> str:
@@ -129,6 +133,7 @@ OPS: dict[str, Op] = {}
 
 
 def register(op: Op) -> Op:
+    """Add a primitive to the registry."""
     if op.name in OPS:
         raise ValueError(f"primitive {op.name!r} is declared twice")
     OPS[op.name] = op
@@ -159,18 +164,22 @@ class Value:
 
     @property
     def shape(self) -> Shape:
+        """Its lengths along each axis."""
         return self.aval.shape
 
     @property
     def dtype(self) -> Dtype:
+        """The dtype of its elements."""
         return self.aval.dtype
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.aval.shape)
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return self.aval.size
 
     def full_like(self, number: Any) -> Value:
@@ -252,14 +261,17 @@ class Node(Value):
 
     @property
     def node(self) -> Node:
+        """Itself."""
         return self
 
     @property
     def index(self) -> int:
+        """It is the first of one."""
         return 0
 
     @property
     def outputs(self) -> tuple[Value, ...]:
+        """All results."""
         return (self,) if self.results is None else self.results
 
 
@@ -276,10 +288,12 @@ class Result(Value):
 
     @property
     def node(self) -> Node:
+        """What makes this value."""
         return self._node
 
     @property
     def index(self) -> int:
+        """Which of its node's results this is."""
         return self._index
 
 
@@ -303,9 +317,11 @@ class Builder:
 
     @property
     def interns(self) -> bool:
+        """Whether equal nodes are made once."""
         return self._table is not None
 
     def emit(self, op: Op, inputs: tuple[Value, ...], params: Mapping[str, Any]) -> Node:
+        """A node of this op, or the equal one that was made before."""
         table = self._table
         if table is None or not op.interned:
             return Node(op, inputs, params, op.infer(*[x.aval for x in inputs], **params), self.line, next(_serials))
@@ -442,6 +458,7 @@ def full(number: Any, shape: Shape, dtype: Dtype) -> Value:
 
 
 def zeros(aval: Aval) -> Value:
+    """Zeros of that shape and dtype."""
     return full(0, aval.shape, aval.dtype)
 
 
@@ -468,9 +485,7 @@ def toposort(outputs: Iterable[Value], inputs: Iterable[Value] = ()) -> list[Nod
         if node in seen or node in stop:
             continue
         seen.add(node)
-        for x in node.inputs:
-            if x.node not in seen:
-                stack.append(x.node)
+        stack.extend([x.node for x in node.inputs if x.node not in seen])
     return sorted(seen, key=serial)
 
 

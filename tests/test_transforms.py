@@ -104,7 +104,7 @@ def test_a_harmless_literal_needs_no_scale() -> None:
 
 
 def test_a_zero_cotangent_by_coincidence_still_has_a_derivative() -> None:
-    """scale's own derivative: the cotangent of sin(x) is 0 at x = 0 here, but its tangent is not."""
+    """Scale's own derivative: the cotangent of sin(x) is 0 at x = 0 here, but its tangent is not."""
     x = ir.argument(VECTOR)
     y = select(x > -1.0, sin(x), x)
     (g,) = gradient(reduce_sum(y * y, axes=(0,)), x)

@@ -75,6 +75,7 @@ def joint_jvp(first: int, last: int | None = None) -> ir.JvpRule:
 
 
 def argumentwise_transpose(rules: tuple[Rule | None, ...]) -> ir.TransposeRule:
+    """Cotangents of the linear arguments, each by its own rule."""
     def transpose(node: Node, cotangents: Tangents, linear: Sequence[bool]) -> Tangents:
         (ct,) = cotangents
         results: list[Value | None] = [None] * len(node.inputs)

@@ -16,6 +16,7 @@ Axes = tuple[Shape, Shape]
 
 
 def free_axes(ndim: int, contract: Shape, batch: Shape) -> Shape:
+    """The axes of an operand that are neither summed over nor shared."""
     return tuple(i for i in range(ndim) if i not in contract and i not in batch)
 
 

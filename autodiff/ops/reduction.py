@@ -15,6 +15,7 @@ from autodiff.ops.structure import broadcast
 
 
 def kept_axes(ndim: int, axes: Shape) -> Shape:
+    """The axes that a reduction over `axes` leaves."""
     return tuple(i for i in range(ndim) if i not in axes)
 
 

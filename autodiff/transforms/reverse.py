@@ -56,7 +56,7 @@ def transpose(y_dots: Tangents, x_dots: Tangents, cotangents: Tangents) -> list[
             if not any(cts):
                 continue
             builder.line = node.line
-            mask = any([ct in masked for ct in cts])
+            mask = not masked.isdisjoint(cts)
             rule = node.op.transpose
             if mask and node.op.masked_transpose and not _harmless(node, flags):
                 rule = node.op.masked_transpose
