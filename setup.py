@@ -14,9 +14,10 @@ class BuildNative(build_ext):  # type: ignore[misc]  # setuptools ships no types
     """build_ext that says in one sentence what to install where there is no C compiler."""
 
     def build_extensions(self) -> None:
+        """Look for a compiler before the first of its errors does."""
         command = getattr(self.compiler, "compiler_so", None)
         if not command:
-            raise SystemExit("autodiff's native library needs GCC or Clang: the C of other compilers lacks vector types.")
+            raise SystemExit("autodiff's native library needs GCC or Clang: other compilers' C has no vector types.")
         if shutil.which(command[0]) is None:
             raise SystemExit(
                 f"autodiff needs a C compiler to build its native library and found no {command[0]!r}: install GCC or "

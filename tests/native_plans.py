@@ -290,9 +290,10 @@ def map_plan(
     n_outer: int = 0,
     n_reduced: int = 0,
 ) -> tuple[Plan, list[Array], list[Array]]:
-    """A plan of one MAP: reads are (view that broadcasts to shape, register dtype), filling registers 0, 1 ...;
+    """A plan of one MAP.
 
-    results are (role, view, register, register dtype).  Returns the plan and the arrays to run it on.
+    Reads are (view that broadcasts to shape, register dtype), filling registers 0, 1 ...; results are
+    (role, view, register, register dtype).  Returns the plan and the arrays to run it on.
     """
     plan, inputs, outputs, operands = Plan(), [], [], []
     rank = len(shape)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from autodiff._native import lib
 from native_plans import READ, WRITE, Array, Operand, Plan, base_of, element_strides, isa_selected, isas, run
+
+from autodiff._native import lib
 
 SIZES = [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 50]
 # Through all paths: blocks of m, n and k, strips cut short, packed and unpacked, rows and columns alone.

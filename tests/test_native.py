@@ -9,6 +9,7 @@ Under AddressSanitizer and UndefinedBehaviorSanitizer, which also see every byte
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -410,9 +411,7 @@ def test_extrema(shape: tuple[int, ...], n_outer: int, n_reduced: int, dtype: st
     kept = shape[:n_outer] + shape[n_outer + n_reduced :]
     for lane in {"bool": [1, 4, 8]}.get(dtype, [lane_of(dtype)]):
         out = np.empty(kept, dtype)
-        run_map(
-            shape, [(x, dtype)], [], [(role, out, 0, dtype)], lane=lane, n_outer=n_outer, n_reduced=n_reduced
-        )
+        run_map(shape, [(x, dtype)], [], [(role, out, 0, dtype)], lane=lane, n_outer=n_outer, n_reduced=n_reduced)
         np.testing.assert_array_equal(out, reduction(x, n_outer, n_reduced, role))
 
 
@@ -547,7 +546,9 @@ def test_index_out_of_range(bad: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))
-@pytest.mark.parametrize(("shape", "n_outer"), [((700,), 0), ((30, 7), 1), ((30, 7), 0), ((5, 20, 300), 1), ((3, 1), 1)])
+@pytest.mark.parametrize(
+    ("shape", "n_outer"), [((700,), 0), ((30, 7), 1), ((30, 7), 0), ((5, 20, 300), 1), ((3, 1), 1)]
+)
 @pytest.mark.parametrize("role", [MAX, MIN])
 def test_arg_reduce(dtype: str, shape: tuple[int, ...], n_outer: int, role: int) -> None:
     find = np.argmax if role == MAX else np.argmin
@@ -677,7 +678,7 @@ def test_poll_stops_a_long_run(endless: str) -> None:
     with pytest.raises(PlanError) as caught:
         run(plan, [np.ones(1)], [np.empty(1)], callbacks=Callbacks(poll=poll))
     assert caught.value.status == lib.AD_INTERRUPTED
-    assert all(later - earlier < 0.5 for earlier, later in zip(calls, calls[1:], strict=False))
+    assert all(later - earlier < 0.5 for earlier, later in itertools.pairwise(calls))
 
 
 def test_the_run_has_to_fit_the_plan() -> None:

@@ -8,9 +8,9 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-from autodiff._native import lib
 
 import autodiff as ad
+from autodiff._native import lib
 
 
 class Calls:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
-from autodiff._native import ffi, lib
-from autodiff.executable import compile_graph
 from primitives import DIFFERENTIABLE, LEAVES, NAMES, Sample, leaf_samples, samples, special_samples
 
 from autodiff import ir
+from autodiff._native import ffi, lib
+from autodiff.executable import compile_graph
 from autodiff.ir import FLOAT64, INT64, Array, Aval, Value
 from autodiff.transforms import batch, pullback, pushforward
 
