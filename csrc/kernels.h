@@ -78,8 +78,8 @@ typedef struct ad_reducer {
     void (*start)(void *to, int64_t bytes);                                       /* fill with the neutral element */
     void (*combine)(void *to, const void *older, const void *younger, int64_t bytes);
     void (*rows)(void *to, const void *x, int64_t n, int64_t stride, int64_t bytes); /* combine n rows into one */
-    void (*span)(void *lanes, const void *x, int64_t first, int64_t n);           /* a piece of a row into its lanes */
-    void (*fold)(void *lanes);                                                    /* lanes into the first of them */
+    /* A piece of a chunk, from element `first` of it on, into its lanes; and these into the first if it is the last. */
+    void (*span)(void *lanes, const void *x, int64_t first, int64_t n, bool last);
     void (*lines)(void *to, const void *x, int64_t n, int64_t length);            /* n short rows, each to a number */
 } ad_reducer;
 
@@ -134,6 +134,7 @@ struct ad_task {
     uint32_t lane;       /* bytes of a lane */
     uint32_t n_slots;
     bool reduces, by_column, walks;
+    bool streams; /* through more memory than the second level cache holds */
     uint64_t staging, staging_size; /* where in the scratch two tiles of the widest element fit */
 
     uint64_t scratch; /* bytes */

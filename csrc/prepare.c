@@ -4,10 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const int64_t TILES_BYTES = 24 << 10;        /* what a program's registers may fill of the first level cache */
+static const int64_t TILES_BYTES = 32 << 10;        /* what a program's registers may fill of the first level cache */
 static const int64_t TILE_LEAST = 1024;             /* bytes; shorter and calling an op costs more than its loop */
 static const int64_t TILE_MOST = 4096;              /* bytes; longer gains nothing */
 static const int64_t STRIP_BYTES = 128 << 10;       /* accumulators of column reductions, in the second level */
+static const int64_t STREAM_LEAST = 512 << 10;      /* bytes of an operand that will not be in the second level */
 static const int64_t LINE_MOST = 256;               /* elements of a line that is packed with others into a tile */
 
 typedef struct maker {
@@ -199,12 +200,22 @@ static uint32_t levels_of(int64_t count) { /* of a binary counter that counts so
     return levels;
 }
 
+/* Registers that are never anything but another name for an operand's slot take no room. */
+static int64_t slots_in_use(const ad_task *task) {
+    bool used[AD_MAX_SLOTS] = {false};
+    int64_t n = 0;
+    for (uint32_t i = 0; i < task->n_ops; i++) used[task->ops[i].dst] = true;
+    for (uint32_t i = 0; i < task->n_args; i++) used[task->args[i].slot] = true;
+    for (uint32_t slot = 0; slot < task->n_slots; slot++) n += used[slot];
+    return n;
+}
+
 /* Cut the space into lines and tiles, and lay out the scratch: tiles, a staging area, accumulators. */
 static void cut(const maker *m, ad_task *task, ad_arg *args) {
     int64_t vector = m->kernels->vector / task->lane;
     uint32_t reduced_end = task->n_outer + task->n_reduced;
     int64_t bytes = TILE_MOST;
-    while (bytes > TILE_LEAST && bytes * task->n_slots > TILES_BYTES) bytes /= 2;
+    while (bytes > TILE_LEAST && bytes * slots_in_use(task) > TILES_BYTES) bytes /= 2;
     task->tile = bytes / task->lane;
 
     for (uint32_t i = 0; i < task->n_args; i++) {
@@ -241,7 +252,9 @@ static void cut(const maker *m, ad_task *task, ad_arg *args) {
     int64_t most = n ? STRIP_BYTES / (n * (levels + 1) * task->lane) / task->tile * task->tile : 0;
     if (task->by_column && task->group == 1) task->strip = smaller(task->line, most ? most : task->tile);
 
-    task->tile_stride = bytes + AD_VECTOR_MAX; /* rows are read in whole vectors, beyond a tile's end */
+    task->streams = task->size * task->lane >= STREAM_LEAST;
+    /* No gap between tiles: stores to one at the loads' place in another, or close behind it, modulo 4096, stall them. */
+    task->tile_stride = bytes;
     task->staging = task->n_slots * (uint64_t)task->tile_stride;
     task->staging_size = (uint64_t)(task->tile * 8 + AD_VECTOR_MAX);
     task->scratch = task->staging + 2 * task->staging_size;
