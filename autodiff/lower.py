@@ -148,13 +148,12 @@ class _Lowering:
         is computed, and used again after its last use.  What is stored keeps its register to the end.
         """
         operands, instrs = step.operands, step.instrs
-        last: dict[int, int] = {}
-        for i, instr in enumerate(instrs):
-            for ref in instr.operands:
-                last[ref] = i
         end = len(instrs)
-        register: dict[int, int] = {}
-        free: list[int] = []
+        register = [0] * (end + len(operands))  # by ref: what operands load counts from the back
+        last = [-1] * len(register)
+        for i, (_, _, refs, _) in enumerate(instrs):
+            for ref in refs:
+                last[ref] = i
         n = 0
         for i, operand in enumerate(operands):
             if operand.role == READ:
@@ -162,6 +161,7 @@ class _Lowering:
                 n += 1
             else:
                 last[operand.ref] = end
+        free: list[int] = []
         out, line_number = self.instrs, self.line_number
         for i, (opcode, dtype, refs, line) in enumerate(instrs):
             sources = [register[ref] for ref in refs]
@@ -175,18 +175,20 @@ class _Lowering:
                 target = n
                 n += 1
             register[i] = target
-            if len(sources) < 3:
-                sources += [0] * (3 - len(sources))
             number = line_number.get(line)
             if number is None:
                 assert line is not None
                 number = self.line(line)
-            out += (OPCODES[opcode], DTYPE_NUMBERS[dtype], target, *sources, number)
-            if i not in last:  # computed for nobody
+            out += (OPCODES[opcode], DTYPE_NUMBERS[dtype], target)
+            out += sources
+            out += _PADDING[len(sources)]
+            out.append(number)
+            if last[i] < 0:  # computed for nobody
                 free.append(target)
         return n, [register[~i] if o.role == READ else register[o.ref] for i, o in enumerate(operands)]
 
 
+_PADDING: list[tuple[int, ...]] = [(0, 0, 0), (0, 0), (0,), ()]
 _STEP = (
     *("kind", "rank", "shape", "operand", "n_operands", "instr", "n_instrs", "n_registers", "lane", "n_outer"),
     *("n_reduced", "detail", "line", "name"),

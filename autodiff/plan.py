@@ -122,12 +122,12 @@ class Plan:
         return np.frombuffer(self.data, ARRAYS[name], count, offset)
 
     @property
-    def n_steps(self) -> int:
-        """How many steps a run takes."""
-        return int(self.header["steps"]["count"])
+    def steps(self) -> Array:
+        """The plan's steps, as records of `ad_step`."""
+        return self.array("steps")
 
     @property
-    def arena_bytes(self) -> int:
+    def arena_size(self) -> int:
         """Bytes of workspace for values between the steps."""
         return int(self.header["arena_size"])
 
@@ -151,7 +151,7 @@ class Plan:
         return Plan, (self.data,)
 
     def __repr__(self) -> str:
-        return f"<Plan: {self.n_steps} steps, {self.arena_bytes} arena bytes, {len(self.data)} bytes>"
+        return f"<Plan: {len(self.steps)} steps, {self.arena_size} arena bytes, {len(self.data)} bytes>"
 
     def __str__(self) -> str:
         return "\n".join(_dump(self))
@@ -167,8 +167,8 @@ def _dump(plan: Plan) -> Iterator[str]:
     buffers, operands, instrs = plan.array("buffers"), plan.array("operands"), plan.array("instrs")
     dims = plan.array("dims").tolist()
     yield (
-        f"plan: {plan.n_steps} steps, {header['n_inputs']} inputs, {header['n_outputs']} outputs, "
-        f"{plan.arena_bytes} arena bytes, {header['constants']['count']} constant bytes, {len(plan.data)} bytes in all"
+        f"plan: {len(plan.steps)} steps, {header['n_inputs']} inputs, {header['n_outputs']} outputs, "
+        f"{plan.arena_size} arena bytes, {header['constants']['count']} constant bytes, {len(plan.data)} bytes in all"
     )
 
     def where(buffer: int) -> str:
@@ -176,7 +176,7 @@ def _dump(plan: Plan) -> Iterator[str]:
         kind = _BUFFER_NAMES[int(b["kind"])]
         return f"{kind}[{b['index']}]" if kind in ("input", "output") else f"{kind}@{b['offset']}"
 
-    for i, step in enumerate(plan.array("steps")):
+    for i, step in enumerate(plan.steps):
         kind, rank, at = _KIND_NAMES[int(step["kind"])], int(step["rank"]), int(step["shape"])
         shape = dims[at : at + rank]
         outer, reduced = int(step["n_outer"]), int(step["n_reduced"])

@@ -14,8 +14,8 @@ stage), so these are the regions, except that
   would be exceeded, and what lives across the cut is stored.
 
 *Sinking.*  The levels place a node as early as possible: `1 - y * y`, which only the backward pass needs, in the
-forward region that makes `y`.  A node that no other of its region needs moves to the region of its first consumer, if
-then no more bytes have to be stored.
+forward region that makes `y`.  A node whose users are all in one later region, where they could take it from a
+register, moves there, if then no more bytes have to be stored.
 
 Regions run in the order of the program, as far as their dependencies allow.
 """
@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from heapq import heapify, heappop, heappush
 
-from autodiff.ir import BOOL, OPS, Aval, Node, Shape, Value, argument_op, constant_op
+from autodiff.ir import BOOL, Aval, Node, Shape, Value, argument_op, constant_op
 from autodiff.passes.canonical import REDUCTIONS, reduced_group
 from autodiff.passes.views import View, is_dense, squeezed
 
@@ -34,9 +34,6 @@ SMALL = 1024
 
 MOST_OPERANDS = 64
 MOST_SMALL = 224
-
-_FAR = 1 << 60
-_CONVERT = OPS["convert"]
 
 
 class Region:
@@ -87,16 +84,18 @@ class _Fusion:
         self.classes: dict[tuple[Shape, int], int] = {}  # space and lane width
         self.lanes: list[int] = []  # the latter, by class
         self.class_of: dict[Aval, int] = {}
+        self.hints: dict[Value, int] | None = None
         self.splits: dict[tuple[int, int], tuple[int, int, int]] = {}  # how a stage's class is reduced
         self.reductions: dict[Node, int] = {}  # and their classes
-        self.needed: dict[Value, int] = {}  # uses of a value by which it has to be in memory
-        for y in outputs:
-            root = views[y].root if y in views else y
-            self.needed[root] = self.needed.get(root, 0) + 1
+        self.sources: dict[Node, tuple[Value, ...]] = {}  # what nodes that use views look at
+        self.askew: dict[Node, set[Value]] = {}  # those of them that they do not see as a register holds them
+        self.inner: dict[Value, int] = {}  # uses of a value from a register
+        self.users: dict[Value, list[Node]] = {}  # the others, by which it has to be in memory
+        self.outputs = {views[y].root if y in views else y for y in outputs}
 
     def run(self, sink: bool) -> list[Region]:
         self.level()
-        if sink and len(self.nodes) > 1:
+        if sink:
             self.sink()
         return self.in_order(self.cut())
 
@@ -118,8 +117,72 @@ class _Fusion:
         same = view.offset == 0 and squeezed(shape) == squeezed(root.aval.shape) and is_dense(shape, view.strides)
         return root, same
 
+    def see(self, node: Node) -> tuple[Value, ...]:
+        """What a node with views among its operands looks at."""
+        sources = []
+        for x in node.inputs:
+            view = self.views.get(x)
+            if view is None:
+                sources.append(x)
+                continue
+            sources.append(view.root)
+            if view.root not in self.views and not self.source(x)[1]:
+                self.askew.setdefault(node, set()).add(view.root)
+        result = self.sources[node] = tuple(sources)
+        return result
+
+    def level(self) -> None:
+        """Put each node on its stage, and count the uses of its operands."""
+        place, inner, users, class_of, views = self.place, self.inner, self.users, self.class_of, self.views.keys()
+        for node in self.nodes:
+            op = node.op
+            sources = node.inputs if views.isdisjoint(node.inputs) else self.see(node)
+            if op in REDUCTIONS:
+                self.level_reduction(node, sources)
+                continue
+            cls = -2  # as nothing else
+            if op.elementwise:
+                known = class_of.get(node.aval)
+                cls = self.class_of_new(node) if known is None else known
+            askew = self.askew.get(node, ()) if self.askew else ()
+            stage = 0
+            for x in sources:
+                at = place.get(x)
+                if at is not None:
+                    if at[1] == cls and x not in askew:
+                        if at[0] > stage:
+                            stage = at[0]
+                    elif at[0] >= stage:
+                        stage = at[0] + 1
+            here = place[node] = (stage, cls)
+            for y in node.results or ():
+                place[y] = here
+            for x in sources:
+                at = place.get(x)
+                if at == here and x not in askew and cls >= 0:
+                    inner[x] = inner.get(x, 0) + 1
+                elif at is not None:
+                    users.setdefault(x, []).append(node)
+
+    def class_of_new(self, node: Node) -> int:
+        """The class of an elementwise node: that of all with its aval, unless it is a mask."""
+        aval = node.aval
+        if aval.dtype != BOOL:
+            cls = self.class_of[aval] = self.class_for(squeezed(aval.shape), aval.dtype.itemsize)
+            return cls
+        return self.class_for(squeezed(aval.shape), lane_of_mask(node, 0) or self.lane_of_logic(node))
+
+    def lane_of_logic(self, node: Node) -> int:
+        """Bools alone have no width of their own: that of their operands, or else the one they are wanted in."""
+        for x in node.inputs:
+            at = self.place.get(self.source(x)[0])
+            if at is not None and at[1] >= 0:
+                return self.lanes[at[1]]
+        if self.hints is None:
+            self.hints = self.mask_hints()
+        return self.hints.get(node, 1)
+
     def mask_hints(self) -> dict[Value, int]:
-        """Widths that masks had best have, from where they are used: bools alone have none of their own."""
         hints: dict[Value, int] = {}
         for node in reversed(self.nodes):
             if not node.op.elementwise:
@@ -131,113 +194,62 @@ class _Fusion:
                     hints[self.source(x)[0]] = lane
         return hints
 
-    def mask_lane(self, node: Node, hints: dict[Value, int]) -> int:
-        for x in node.inputs:
-            at = self.place.get(self.source(x)[0])
-            if at is not None and at[1] >= 0 and x.aval.dtype == BOOL:
-                return self.lanes[at[1]]
-        return hints.get(node, 1)
-
-    def level(self) -> None:
-        place, views, needed, class_of = self.place, self.views, self.needed, self.class_of
-        hints: dict[Value, int] | None = None
-        for node in self.nodes:
-            op = node.op
-            if op in REDUCTIONS:
-                self.level_reduction(node)
-                continue
-            cls = -1
-            if op.elementwise:
-                aval = node.aval
-                known = class_of.get(aval)
-                if known is None:
-                    if aval.dtype == BOOL:
-                        lane = lane_of_mask(node, 0)
-                        if not lane:
-                            hints = self.mask_hints() if hints is None else hints
-                            lane = self.mask_lane(node, hints)
-                        known = self.class_for(squeezed(aval.shape), lane)
-                    else:
-                        known = class_of[aval] = self.class_for(squeezed(aval.shape), aval.dtype.itemsize)
-                cls = known
-            stage = 0
-            for x in node.inputs:
-                same = True
-                at = place.get(x)
-                if at is None:
-                    if x not in views:
-                        continue
-                    x, same = self.source(x)
-                    at = place.get(x)
-                    if at is None:
-                        continue
-                if at[1] == cls and same and cls >= 0:
-                    if at[0] > stage:
-                        stage = at[0]
-                elif at[0] >= stage:
-                    stage = at[0] + 1
-            here = place[node] = (stage, cls)
-            for x in node.inputs:
-                at = place.get(x)
-                if at is not None:
-                    if at != here or cls < 0:
-                        needed[x] = needed.get(x, 0) + 1
-                elif x in views:
-                    x, same = self.source(x)
-                    if x in place and (place[x] != here or not same or cls < 0):
-                        needed[x] = needed.get(x, 0) + 1
-            if node.results is not None:
-                for y in node.results:
-                    place[y] = here
-
-    def level_reduction(self, node: Node) -> None:
-        x, same = self.source(node.inputs[0])
-        shape, dtype = node.inputs[0].aval[:2]
+    def level_reduction(self, node: Node, sources: tuple[Value, ...]) -> None:
+        shape, dtype, _ = node.inputs[0].aval
         split = reduced_group(shape, node.params["axes"])
-        at = self.place.get(x)
+        at = self.place.get(sources[0])
         lane = self.lanes[at[1]] if dtype == BOOL and at is not None and at[1] >= 0 else dtype.itemsize
         cls = self.class_for(squeezed(shape), lane)
         stage = 0
         if at is not None:
-            stage = at[0] if at[1] == cls and same else at[0] + 1
+            stage = at[0] if at[1] == cls and node not in self.askew else at[0] + 1
         while self.splits.setdefault((stage, cls), split) != split:
             stage += 1
-        if at is not None and (at != (stage, cls) or not same):
-            self.needed[x] = self.needed.get(x, 0) + 1
         self.place[node] = (stage, -1)
         self.reductions[node] = cls
+        if at == (stage, cls) and node not in self.askew:
+            self.inner[sources[0]] = self.inner.get(sources[0], 0) + 1
+        elif at is not None:
+            self.users.setdefault(sources[0], []).append(node)
 
     # ---- sinking ----
 
     def sink(self) -> None:
-        place, needed = self.place, self.needed
-        first: dict[Value, list[int]] = {}  # of its uses from registers: the first stage and how many are on it
-        limit: dict[Value, int] = {}  # the last stage on which a value is made early enough for its other uses
-        for node in reversed(self.nodes):
-            stage, cls = place[node]
-            sources = [s for s in map(self.source, node.inputs) if s[0] in place]
-            if cls >= 0 and needed.get(node) and node in first:
-                target, n = first[node]
-                if stage < target <= limit.get(node, _FAR) and needed[node] == n:
-                    fresh = {x for x, _ in sources if not needed.get(x)}
-                    if sum([_bytes(x.aval) for x in fresh]) <= _bytes(node.aval):
-                        for x, same in sources:
-                            if same and place[x] == (stage, cls):
-                                needed[x] = needed.get(x, 0) + 1
-                        needed[node] = 0
-                        stage = target
-                        place[node] = (stage, cls)
-            if node in self.reductions:
-                cls = self.reductions[node]
-            for x, same in sources:
-                if cls >= 0 and same and place[x][1] == cls:
-                    known = first.get(x)
-                    if known is None or stage < known[0]:
-                        first[x] = [stage, 1]
-                    elif stage == known[0]:
-                        known[1] += 1
-                else:
-                    limit[x] = min(limit.get(x, _FAR), stage - 1)
+        """Move nodes to their first users' regions, the last ones first."""
+        place, inner, users = self.place, self.inner, self.users
+        waiting = [(-x.node.serial, x.node) for x in users if place[x][1] >= 0 and not inner.get(x)]
+        heapify(waiting)
+        while waiting:
+            _, node = heappop(waiting)
+            if node not in users:
+                continue
+            stage, cls = here = place[node]
+            target = self.first_stage_with_all_users(node, cls) if node not in self.outputs else 0
+            if target <= stage:
+                continue
+            operands = [x for x in self.sources.get(node, node.inputs) if x in place]
+            stored = {x for x in operands if not users.get(x) and x not in self.outputs}
+            if sum([_bytes(x.aval) for x in stored]) > _bytes(node.aval):
+                continue
+            place[node] = (target, cls)
+            inner[node] = len(users.pop(node))
+            askew = self.askew.get(node, ())
+            for x in operands:
+                if place[x] == here and x not in askew:
+                    inner[x] -= 1
+                    users.setdefault(x, []).append(node)
+                    if not inner[x]:
+                        heappush(waiting, (-x.node.serial, x.node))
+
+    def first_stage_with_all_users(self, node: Node, cls: int) -> int:
+        """The stage of a node's users, if they could all take it from a register there; else 0."""
+        stages = set()
+        for user in self.users[node]:
+            stage, its_class = self.place[user]
+            if cls not in (its_class, self.reductions.get(user)) or node in self.askew.get(user, ()):
+                return 0
+            stages.add(stage)
+        return stages.pop() if len(stages) == 1 else 0
 
     # ---- regions ----
 
@@ -245,8 +257,9 @@ class _Fusion:
         """Regions of groups of one stage, space and width."""
         groups: dict[tuple[int, int], list[Node]] = {}
         made: list[Region] = []
+        place = self.place
         for node in self.nodes:
-            key = self.place[node]
+            key = place[node]
             if key[1] < 0:
                 cls = self.reductions.get(node)
                 if cls is None:
@@ -267,7 +280,7 @@ class _Fusion:
             parts = [group] if size <= SMALL or len(group) == 1 else self.connected(group)
             for part in parts:
                 for piece in self.pieces(part, MOST_SMALL if size <= SMALL else MOST_OPERANDS):
-                    reduces = not self.reductions.keys().isdisjoint(piece)
+                    reduces = key in self.splits and not self.reductions.keys().isdisjoint(piece)
                     made.append(Region(piece, space, lane, self.splits[key] if reduces else None))
         return made
 
@@ -276,12 +289,9 @@ class _Fusion:
         parent = list(range(len(group)))
         seen: dict[Value, int] = {}
         for i, node in enumerate(group):
-            for x in (node, *node.inputs):
-                view = self.views.get(x)
-                if view is not None:
-                    x = view.root
-                    if x in self.views:
-                        continue  # a literal
+            for x in (node, *self.sources.get(node, node.inputs)):
+                if x in self.views:
+                    continue  # a literal
                 j = seen.setdefault(x, i)
                 while parent[j] != j:
                     parent[j] = j = parent[parent[j]]
@@ -301,64 +311,71 @@ class _Fusion:
         if len(part) * 4 <= most:
             yield part
             return
-        views, needed = self.views, self.needed
-        uses: dict[Value, int] = {}
-        operands: list[set[Value]] = []
-        for node in part:
-            roots = {views[x].root if x in views else x for x in node.inputs}
-            operands.append(roots)
-            for x in roots:
-                uses[x] = uses.get(x, 0) + 1
-        begin, loaded, kept, inside = 0, set[Value](), 0, set[Value]()
+        uses, users, outputs = self.inner, self.users, self.outputs
+        left: dict[Value, int] = {}  # uses to come, of what this piece holds in registers
+        begin, loaded, kept = 0, set[Value](), 0
         for i, node in enumerate(part):
-            roots = operands[i]
-            new = roots - loaded - inside
+            sources = self.sources.get(node, node.inputs)
+            new = [x for x in sources if x not in left and x not in loaded]
             if i > begin and len(loaded) + len(new) + kept + 1 > most:
                 yield part[begin:i]
-                begin, loaded, kept, inside, new = i, set(), 0, set(), roots
-            loaded |= new
-            inside.add(node)
+                begin, kept = i, 0
+                left.clear()
+                loaded.clear()
+                new = list(sources)
+            loaded.update(new)
+            for x in sources:
+                if x in left:
+                    left[x] -= 1
+                    if not left[x] and x not in users and x not in outputs:
+                        kept -= 1
+            left[node] = uses.get(node, 0)
             kept += 1
-            for x in roots:
-                uses[x] -= 1
-                if not uses[x] and x in inside and not needed.get(x):
-                    kept -= 1
         yield part[begin:]
 
     # ---- order ----
 
     def in_order(self, made: list[Region]) -> list[Region]:
         """Topologically sorted; of those that could run next, the one that the program began first."""
-        if len(made) == 1:
-            return made
-        owner: dict[Node, int] = {}
+        made.sort(key=_first_serial)
+        owner: dict[Value | None, int] = {}
         for i, region in enumerate(made):
             for node in region.nodes:
                 owner[node] = i
-        followers: list[set[int]] = [set() for _ in made]
+                for y in node.results or ():
+                    owner[y] = i
+        needs: list[set[int | None]] = []
+        sorted_already = True
         for i, region in enumerate(made):
-            for node in region.nodes:
-                for x in node.inputs:
-                    view = self.views.get(x)
-                    j = owner.get((x if view is None else view.root).node)
-                    if j is not None and j != i:
-                        followers[j].add(i)
-        waiting = [0] * len(made)
-        for f in followers:
-            for i in f:
-                waiting[i] += 1
-        ready = [(made[i].nodes[0].serial, i) for i, n in enumerate(waiting) if not n]
-        heapify(ready)
-        order: list[Region] = []
-        while ready:
-            _, i = heappop(ready)
-            order.append(made[i])
-            for j in followers[i]:
-                waiting[j] -= 1
-                if not waiting[j]:
-                    heappush(ready, (made[j].nodes[0].serial, j))
-        assert len(order) == len(made), "regions depend on each other"
-        return order
+            needed = {owner.get(x) for node in region.nodes for x in self.sources.get(node, node.inputs)}
+            needed -= {None, i}
+            sorted_already = sorted_already and all(j < i for j in needed if j is not None)
+            needs.append(needed)
+        return made if sorted_already else _sorted(made, needs)
+
+
+def _sorted(made: list[Region], needs: list[set[int | None]]) -> list[Region]:
+    followers: list[list[int]] = [[] for _ in made]
+    for i, needed in enumerate(needs):
+        for j in needed:
+            assert j is not None
+            followers[j].append(i)
+    waiting = [len(needed) for needed in needs]
+    ready = [i for i, n in enumerate(waiting) if not n]  # sorted, hence a heap
+    order: list[Region] = []
+    while ready:
+        i = heappop(ready)
+        order.append(made[i])
+        for j in followers[i]:
+            waiting[j] -= 1
+            if not waiting[j]:
+                heappush(ready, j)
+    assert len(order) == len(made), "regions depend on each other"
+    return order
+
+
+def _first_serial(region: Region) -> int:
+    return region.nodes[0].serial
 
 
 def _bytes(aval: Aval) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from operator import attrgetter
+from typing import Any
 
-from autodiff.passes.schedule import ARENA, READ, Schedule, Step, Storage, last_reads, may_overwrite
+from autodiff.passes.schedule import ARENA, WRITE, Schedule, Step, Storage, last_reads, may_overwrite
 
 ALIGNMENT = 64
 
@@ -44,17 +46,19 @@ def assign(schedule: Schedule, *, reuse: bool = True) -> int:
 
 def _in_place(step: Step, fresh: list[Storage], dying: list[Storage]) -> dict[Storage, Storage]:
     """Results of a step that can lie where something lay that nothing reads after it."""
-    taken: dict[Storage, Storage] = {}
     reads = last_reads(step)
-    free = [s for s in dying if s in reads]
-    for store in step.operands:
-        if store.role == READ or store.storage not in fresh or not free:
-            continue
-        for old in free:
-            if old.size == store.storage.size and may_overwrite(reads, store, old):
-                taken[store.storage] = old
-                free.remove(old)
-                break
+    free: dict[Any, list[Storage]] = {}  # by layout; those that are read the longest first
+    for old in sorted([x for x in dying if x in reads], key=lambda x: reads[x][0], reverse=True):
+        free.setdefault(reads[old][1:], []).append(old)
+    if not free:
+        return {}
+    taken: dict[Storage, Storage] = {}
+    wanted = set(fresh)
+    for store in sorted([x for x in step.operands if x.role == WRITE and x.ref >= 0], key=attrgetter("ref")):
+        if store.storage in wanted:
+            known = free.get((store.dtype, store.strides))
+            if known and may_overwrite(reads, store, known[-1]):
+                taken[store.storage] = known.pop()
     return taken
 
 

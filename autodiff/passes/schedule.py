@@ -7,6 +7,7 @@ register holds: a step's stores are added when a later step first reads what it 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,19 +66,17 @@ class Operand(NamedTuple):
     ref: int = 0  # of what is stored: which instr made it, or which operand (~ref) loaded it
 
 
-class Instr(NamedTuple):
-    """One operation on registers: an instr's own number names its result, ~i what operand i loaded."""
+Instr = tuple[str, Dtype, tuple[int, ...], Line | None]
+"""One operation on registers: opcode, dtype, operands, source line.
 
-    opcode: str
-    dtype: Dtype
-    operands: tuple[int, ...]
-    line: Line | None
+An instr's own number names its result, ~i what operand i loaded.
+"""
 
 
 class Step:
     """One entry of a schedule; `kind` and the rest are as in csrc/autodiff.h."""
 
-    __slots__ = ("detail", "instrs", "kind", "lane", "line", "name", "operands", "outer", "reduced", "shape")
+    __slots__ = ("detail", "instrs", "kind", "lane", "line", "name", "operands", "outer", "reduced", "refs", "shape")
 
     def __init__(self, kind: str, shape: Shape, name: str, line: Line | None, operands: list[Operand] | None = None):
         self.kind = kind
@@ -90,6 +89,7 @@ class Step:
         self.outer = 0
         self.reduced = 0
         self.detail: Any = 0
+        self.refs: dict[Value, int] = {}  # what its registers hold, of the graph's values
 
 
 class HostFunction(NamedTuple):
@@ -116,7 +116,7 @@ def last_reads(step: Step) -> dict[Storage, tuple[int, Dtype, Shape]]:
         return {}
     last: dict[int, int] = {}
     for i, instr in enumerate(step.instrs):
-        for ref in instr.operands:
+        for ref in instr[2]:
             last[ref] = i
     reads: dict[Storage, tuple[int, Dtype, Shape]] = {}
     spoilt = set()
@@ -183,7 +183,7 @@ class Access(NamedTuple):
 
 _REDUCTION_ROLES = dict(zip(REDUCTIONS, ("sum", "max", "min"), strict=True))
 _CONVERT, _POW = OPS["convert"], OPS["pow"]
-_SAME = (OPS["identity"], OPS["stop_gradient"])
+_SPECIAL = {*REDUCTIONS, _CONVERT, OPS["identity"], OPS["stop_gradient"]}
 
 
 class _Scheduler:
@@ -194,7 +194,7 @@ class _Scheduler:
         self.hosts: list[HostFunction] = []
         self.views: dict[Value, View] = {}
         self.storages: dict[Value, Storage] = {}
-        self.owners: dict[Value, tuple[Step, int]] = {}  # of values in registers that may yet have to be stored
+        self.owners: dict[Value, Step] = {}  # of values in registers, which may yet have to be stored
         self.numbers: dict[Literal, int] = {}  # literals: where in their dtype's storage
         self.pools: dict[Dtype, Storage] = {}
         self.inputs: list[Storage] = []
@@ -320,11 +320,10 @@ class _Scheduler:
             if root.node.op is constant_op:
                 return self.constant(root, root.node.params["value"].array)
             storage = self.storages[root] = Storage(ARENA, _bytes(root))
-        owner = self.owners.pop(root, None)
-        if owner is not None:
-            step, ref = owner
+        step = self.owners.pop(root, None)
+        if step is not None:
             dtype = root.aval.dtype
-            step.operands.append(Operand(WRITE, storage, dtype, 0, dense(step.shape), dtype, ref))
+            step.operands.append(Operand(WRITE, storage, dtype, 0, dense(step.shape), dtype, step.refs[root]))
         return storage
 
     def constant(self, x: Value, array: Array) -> Storage:
@@ -393,10 +392,7 @@ class _Scheduler:
         step.lane = region.lane
         if region.split is not None:
             step.outer, step.reduced, _ = region.split
-        program = _Program(self, step)
-        for node in region.nodes:
-            program.add(node)
-        self.owners.update(program.made)
+        _Program(self, step).add(region.nodes)
         names = [node.op.name for node in region.nodes[:9]]
         if len(names) > 1:
             step.name = f"fused: {' '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
@@ -499,11 +495,11 @@ class _Scheduler:
         x, y = node.inputs
         contract, batch = node.params["contract"], node.params["batch"]
         a, b = self.access(x), self.access(y)
-        if not _merges(x.aval.shape, a.strides, contract[0]):
-            a = self.with_axes_last(x, contract[0])
-        if not _merges(y.aval.shape, b.strides, contract[1]):
-            b = self.with_axes_last(y, contract[1])
         layout = product_layout(x.aval.shape, a.strides, y.aval.shape, b.strides, contract, batch)
+        if layout is None:
+            a, b = self.with_axes_last(x, contract[0]), self.with_axes_last(y, contract[1])
+            layout = product_layout(x.aval.shape, a.strides, y.aval.shape, b.strides, contract, batch)
+            assert layout is not None
         dtype = node.aval.dtype
         operands = [
             Operand(READ, a.storage, dtype, a.offset, layout.a, dtype),
@@ -513,8 +509,10 @@ class _Scheduler:
         self.steps.append(Step("gemm", layout.shape, "dot_general", node.line, operands))
 
     def with_axes_last(self, x: Value, axes: Shape) -> Access:
-        """A copy of a value in which these axes come last, in this order, seen with its axes where they were."""
+        """A value whose `axes` can be walked as one: itself, or a copy in which they come last, in this order."""
         shape, source = x.aval.shape, self.access(x)
+        if len(_merged([(shape[i], (source.strides[i],)) for i in axes])) <= 1:
+            return source
         order = [i for i in range(len(shape)) if i not in axes] + list(axes)
         strides = [0] * len(shape)
         for i, s in zip(order, dense(tuple([shape[i] for i in order])), strict=True):
@@ -557,32 +555,32 @@ class _Program:
     def __init__(self, scheduler: _Scheduler, step: Step):
         self.scheduler = scheduler
         self.step = step
-        self.refs: dict[Value, int] = {}  # what registers hold: results of instrs, and loaded values
-        self.made: dict[Value, tuple[Step, int]] = {}  # the former
+        self.refs = step.refs
         self.loads: dict[Any, int] = {}
 
-    def add(self, node: Node) -> None:
-        op, step = node.op, self.step
-        if op in _REDUCTION_ROLES:
-            self.reduce(node)
-            return
-        refs = self.refs
-        if op is _CONVERT or op in _SAME:
-            ref, done = self.convert(node)
-            if done:
-                refs[node] = ref
-                self.made[node] = (step, ref)
-                return
-            operands: tuple[int, ...] = (ref,)
-            opcode, dtype = _conversion(node.inputs[0].aval.dtype, node.aval.dtype)
-        else:
-            operands = tuple([refs[x] if x in refs else self.load(x) for x in node.inputs])
-            dtype = node.inputs[-1].aval.dtype
-            opcode = "int_pow" if op is _POW and dtype.kind != "f" else op.name
-        ref = len(step.instrs)
-        step.instrs.append(Instr(opcode, dtype, operands, node.line))
-        refs[node] = ref
-        self.made[node] = (step, ref)
+    def add(self, nodes: list[Node]) -> None:
+        """Append the nodes of a region."""
+        refs, instrs, owners, step = self.refs, self.step.instrs, self.scheduler.owners, self.step
+        for node in nodes:
+            op = node.op
+            if op in _SPECIAL:
+                if op in _REDUCTION_ROLES:
+                    self.reduce(node)
+                    continue
+                ref, done = self.convert(node)
+                if done:
+                    refs[node] = ref
+                    owners[node] = step
+                    continue
+                operands: tuple[int, ...] = (ref,)
+                opcode, dtype = _conversion(node.inputs[0].aval.dtype, node.aval.dtype)
+            else:
+                operands = tuple([refs[x] if x in refs else self.load(x) for x in node.inputs])
+                dtype = node.inputs[-1].aval.dtype
+                opcode = "int_pow" if op is _POW and dtype.kind != "f" else op.name
+            refs[node] = len(instrs)
+            owners[node] = step
+            instrs.append((opcode, dtype, operands, node.line))
 
     def load(self, x: Value, dtype: Dtype | None = None) -> int:
         """The register of a value, converted to `dtype`."""
@@ -611,7 +609,7 @@ class _Program:
         if ref is not None:
             return ref
         view = self.scheduler.views.get(x)
-        if view is None or view.root not in self.made or view.offset:
+        if view is None or view.offset or self.scheduler.owners.get(view.root) is not self.step:
             return None
         same = squeezed(view.root.aval.shape) == self.step.shape and is_dense(x.aval.shape, view.strides)
         return self.refs[view.root] if same else None
@@ -677,20 +675,22 @@ def _merged(dims: Dims) -> Dims:
     return result
 
 
-def _merges(shape: Shape, strides: Shape, axes: Shape) -> bool:
-    return len(_merged([(shape[i], (strides[i],)) for i in axes])) <= 1
+@lru_cache(maxsize=4096)
+def product_layout(x: Shape, a: Shape, y: Shape, b: Shape, contract: Axes, batch: Axes) -> ProductLayout | None:
+    """How to compute dot_general of operands of shapes x and y and strides a and b as matrix products.
 
-
-def product_layout(x: Shape, a: Shape, y: Shape, b: Shape, contract: Axes, batch: Axes) -> ProductLayout:
-    """How to compute dot_general as matrix products: whatever of the free axes does not merge becomes a batch axis."""
+    Whatever of the free axes does not merge into one becomes a batch axis.  None if the contracted axes do not merge.
+    """
     free_x, free_y = free_axes(len(x), contract[0], batch[0]), free_axes(len(y), contract[1], batch[1])
     result = tuple([x[i] for i in batch[0] + free_x] + [y[i] for i in free_y])
     c = iter(dense(result))
-    dims: Dims = [(x[i], (a[i], b[j], next(c))) for i, j in zip(*batch, strict=True)]
+    batches: Dims = [(x[i], (a[i], b[j], next(c))) for i, j in zip(*batch, strict=True)]
     rows = _merged([(x[i], (a[i], 0, next(c))) for i in free_x])
     columns = _merged([(y[i], (0, b[i], next(c))) for i in free_y])
     terms = _merged([(x[i], (a[i], b[j], 0)) for i, j in zip(*contract, strict=True)])
-    dims = _merged(dims) + rows[:-1] + columns[:-1]
+    if len(terms) > 1:
+        return None
+    dims = _merged(batches) + rows[:-1] + columns[:-1]
     for last in (rows, columns, terms):
         dims.append(last[-1] if last else (1, (0, 0, 0)))
     sizes, strides = zip(*dims, strict=True)

@@ -1,0 +1,423 @@
+"""Executables: calls, errors, threads, donation, keeping them; and values computed when they are asked for."""
+
+from __future__ import annotations
+
+import _thread
+import gc
+import pickle
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autodiff import executable as executable_module
+from autodiff import ir
+from autodiff.executable import Executable, PlanError, compile_graph, evaluate
+from autodiff.ir import FLOAT32, FLOAT64, INT32, INT64, OPS, Array, Aval, Dtype, Graph, Shape, Value
+
+
+def graph(function: Callable[..., Value | Sequence[Value]], *avals: tuple[Shape, Dtype], line: int = 3) -> Graph:
+    builder = ir.Builder(intern=True)
+    builder.line = ir.Line("user.py", line)
+    with ir.building(builder):
+        inputs = tuple(ir.argument(Aval(*aval)) for aval in avals)
+        outputs = function(*inputs)
+    return Graph(inputs, (outputs,) if isinstance(outputs, Value) else tuple(outputs))
+
+
+def compiled(function: Callable[..., Value | Sequence[Value]], *avals: tuple[Shape, Dtype]) -> Executable:
+    return compile_graph(graph(function, *avals))
+
+
+def dot(x: Value, y: Value) -> Value:
+    return OPS["dot_general"](x, y, contract=((1,), (0,)), batch=((), ()))
+
+
+V, M = ((4,), FLOAT64), ((3, 4), FLOAT64)
+
+# ---- arguments and results -----------------------------------------------------------------------------------------
+
+
+def test_any_layout_of_arguments() -> None:
+    run = compiled(lambda x: OPS["sin"](x) * 2.0, M).run_flat
+    base = np.arange(48.0).reshape(6, 8)
+    unaligned = np.frombuffer(b"\0" + base[:3, :4].tobytes(), np.uint8)[1:].view(FLOAT64).reshape(3, 4)
+    for x in [base[::2, ::2], np.asfortranarray(base[:3, :4]), base[:3, :4].astype(">f8"), unaligned]:
+        before = x.copy()
+        np.testing.assert_allclose(run([x])[0], np.sin(before) * 2, rtol=1e-14)
+        np.testing.assert_array_equal(x, before)
+
+
+def test_read_only_arguments() -> None:
+    x = np.arange(4.0)
+    x.flags.writeable = False
+    np.testing.assert_array_equal(compiled(lambda v: v + 1.0, V).run_flat([x])[0], x + 1)
+
+
+def test_results_never_alias_arguments_or_each_other() -> None:
+    def function(x: Value) -> list[Value]:
+        return [x, x, OPS["reshape"](x, shape=(2, 2)), ir.full(3.0, (2,), FLOAT64), ir.constant(np.arange(3.0))]
+
+    executable = compiled(function, V)
+    x = np.arange(4.0)
+    first, second = executable.run_flat([x]), executable.run_flat([x])
+    for a in first:
+        assert a.flags.writeable
+        a[...] = -1
+    np.testing.assert_array_equal(x, np.arange(4.0))
+    for a, b in zip(second, executable.run_flat([x]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_zero_dimensions_and_zero_sizes() -> None:
+    def function(x: Value, y: Value) -> list[Value]:
+        return [x + 1.0, OPS["reduce_sum"](y, axes=(0, 1)), y * 2.0]
+
+    a, b, c = compiled(function, ((), FLOAT64), ((0, 3), FLOAT64)).run_flat([np.array(2.0), np.empty((0, 3))])
+    assert (a.shape, b.shape, c.shape) == ((), (), (0, 3))
+    assert (a, b) == (3, 0)
+
+
+def test_wrong_number_of_arguments() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        compiled(lambda x: x + 1.0, V).run_flat([])
+
+
+def test_a_leaked_value_is_refused() -> None:
+    stranger = ir.argument(Aval((4,), FLOAT64))
+    with pytest.raises(ValueError, match="another trace"):
+        compiled(lambda x: x + stranger, V)
+
+
+# ---- errors --------------------------------------------------------------------------------------------------------
+
+
+def test_index_error_names_index_size_and_line() -> None:
+    executable = compiled(lambda x, i: OPS["gather"](x, i), M, ((2,), INT64))
+    with pytest.raises(IndexError, match=r"index 7 is out of bounds for axis with size 3 \[user.py:3\]"):
+        executable.run_flat([np.zeros((3, 4)), np.array([0, 7])])
+    with pytest.raises(IndexError, match="index -4"):
+        executable.run_flat([np.zeros((3, 4)), np.array([-4, 0])])
+    np.testing.assert_array_equal(executable.run_flat([np.ones((3, 4)), np.array([0, -3])])[0], np.ones((2, 4)))
+
+
+def test_negative_integer_power() -> None:
+    executable = compiled(lambda x, y: OPS["pow"](x + 1, y), ((3,), INT32), ((3,), INT32))
+    x = np.array([2, 3, 4], INT32)
+    np.testing.assert_array_equal(executable.run_flat([x, x])[0], [9, 64, 625])
+    with pytest.raises(ValueError, match=r"Integers to negative integer powers are not allowed.*user.py:3"):
+        executable.run_flat([x, -x])
+
+
+# ---- host steps ----------------------------------------------------------------------------------------------------
+
+
+def host(function: Callable[..., Any], *results: tuple[Shape, Dtype]) -> Executable:
+    avals = tuple(Aval(*aval) for aval in results)
+    return compiled(lambda x: OPS["host"].emit(x * 2.0, function=function, results=avals), V)
+
+
+def test_host_step() -> None:
+    executable = host(lambda x: (x.sum(), x[:2].astype(INT64)), ((), FLOAT64), ((2,), INT64))
+    a, b = executable.run_flat([np.arange(4.0)])
+    assert a == 12
+    np.testing.assert_array_equal(b, [0, 2])
+    assert "host" in str(executable.plan)
+
+
+def test_host_steps_own_exception() -> None:
+    class OwnError(Exception):
+        pass
+
+    def fail(x: Array) -> tuple[Array]:
+        raise OwnError("mine")
+
+    executable = host(fail, V)
+    for _ in range(3):
+        with pytest.raises(OwnError, match="mine"):
+            executable.run_flat([np.arange(4.0)])
+
+
+@pytest.mark.parametrize("result", [(np.zeros(3),), (np.zeros(4, FLOAT32),), (), (np.zeros(4), np.zeros(4))])
+def test_host_step_returns_something_else(result: Any) -> None:
+    with pytest.raises(TypeError, match=r"the host step .* returned"):
+        host(lambda x: result, V).run_flat([np.arange(4.0)])
+
+
+def test_host_step_may_keep_its_arguments() -> None:
+    kept = []
+    host(lambda x: (kept.append(x), x)[1:], V).run_flat([np.arange(4.0)])
+    np.testing.assert_array_equal(kept[0], [0, 2, 4, 6])
+
+
+# ---- interruption, threads -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread")
+def test_interrupt() -> None:
+    def slow(x: Value) -> Value:
+        for _ in range(300):
+            x = dot(x, x) / 1000.0
+        return x
+
+    executable = compiled(slow, ((1000, 1000), FLOAT64))
+    x = np.ones((1000, 1000))
+    timer = threading.Timer(0.1, _thread.interrupt_main)
+    timer.start()
+    began = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        executable.run_flat([x])
+    assert time.perf_counter() - began < 3
+    timer.join()
+    assert executable_module._pending.exception is None
+
+
+def test_eight_threads() -> None:
+    def function(x: Value, y: Value) -> Value:
+        return OPS["reduce_sum"](OPS["tanh"](dot(x, y)) + OPS["sin"](dot(x, y)), axes=(1,))
+
+    executable = compiled(function, M, ((4, 5), FLOAT64))
+    rng = np.random.default_rng(0)
+    cases = [(rng.normal(size=(3, 4)), rng.normal(size=(4, 5))) for _ in range(8)]
+    expected = [executable.run_flat(list(case))[0].copy() for case in cases]
+    wrong = []
+
+    def work(i: int) -> None:
+        wrong.extend(
+            [i for _ in range(1000) if not np.array_equal(executable.run_flat(list(cases[i]))[0], expected[i])]
+        )
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_no_memory_is_kept() -> None:
+    executable = compiled(lambda x: x + 1.0, ((1000,), FLOAT64))
+    x = np.ones(1000)
+    (result,) = executable.run_flat([x])
+    counts = sys.getrefcount(x), sys.getrefcount(result)
+    for _ in range(10):
+        executable.run_flat([x])
+    assert (sys.getrefcount(x), sys.getrefcount(result)) == counts
+    alive = weakref.ref(executable)
+    del executable
+    gc.collect()
+    assert alive() is None
+
+
+# ---- donation ------------------------------------------------------------------------------------------------------
+
+
+def donating(function: Callable[..., Value | Sequence[Value]], donated: dict[int, int], *avals: Any) -> Executable:
+    return compile_graph(graph(function, *avals), donated)
+
+
+def kinds(executable: Executable) -> list[int]:
+    return executable.plan.steps["kind"].tolist()
+
+
+def test_donated_update_is_in_place() -> None:
+    executable = donating(lambda w, g: w - g * 0.1, {0: 0}, V, V)
+    w, g = np.ones(4), np.arange(4.0)
+    (result,) = executable.run_flat([w, g])
+    assert result is w
+    np.testing.assert_allclose(w, 1 - 0.1 * np.arange(4))
+    assert len(executable.plan.steps) == 1
+
+
+def test_donated_and_still_needed() -> None:
+    def function(w: Value, x: Value) -> list[Value]:
+        new = w + 1.0
+        return [
+            new,
+            dot(x, OPS["reshape"](w, shape=(4, 1))),
+            OPS["reduce_sum"](dot(x, _column(w) * _column(new)), axes=(0,)),
+        ]
+
+    executable = donating(function, {0: 0}, V, M)
+    w, x = np.arange(4.0), np.ones((3, 4))
+    new, product, total = executable.run_flat([w, x])
+    assert new is w
+    np.testing.assert_array_equal(w, [1, 2, 3, 4])
+    np.testing.assert_array_equal(product, np.full((3, 1), 6.0))
+    np.testing.assert_array_equal(total, [3 * (0 * 1 + 1 * 2 + 2 * 3 + 3 * 4)])
+
+
+def _column(x: Value) -> Value:
+    return OPS["reshape"](x, shape=(4, 1))
+
+
+def test_donated_inputs_that_change_places() -> None:
+    executable = donating(lambda a, b: [b, a], {0: 0, 1: 1}, V, V)
+    a, b = np.zeros(4), np.ones(4)
+    x, y = executable.run_flat([a, b])
+    assert x is a
+    assert y is b
+    np.testing.assert_array_equal(a, np.ones(4))
+    np.testing.assert_array_equal(b, np.zeros(4))
+
+
+def test_donated_input_that_is_the_output() -> None:
+    executable = donating(lambda a, b: [a, b + a], {0: 0}, V, V)
+    a = np.arange(4.0)
+    x, y = executable.run_flat([a, np.ones(4)])
+    assert x is a
+    np.testing.assert_array_equal(y, a + 1)
+    assert len(executable.plan.steps) == 1
+
+
+def test_donated_reversed() -> None:
+    def reverse(x: Value) -> Value:
+        return OPS["slice"](x, starts=(3,), steps=(-1,), shape=(4,))
+
+    for function in (reverse, lambda x: reverse(x) + x):
+        a = np.arange(4.0)
+        (result,) = donating(function, {0: 0}, V).run_flat([a])
+        assert result is a
+        np.testing.assert_array_equal(a, [3, 2, 1, 0] if function is reverse else [3, 3, 3, 3])
+
+
+def test_donated_arguments_are_checked() -> None:
+    executable = donating(lambda a, b: [a + b], {0: 0}, V, V)
+    frozen = np.zeros(4)
+    frozen.flags.writeable = False
+    memory = np.zeros(8)
+    for a, b, message in [
+        (frozen, np.ones(4), "read-only"),
+        (memory[::2], np.ones(4), "contiguous"),
+        (np.zeros(4, FLOAT32), np.ones(4), "dtype float64"),
+        (memory[:4], memory[2:6], "overlaps"),
+        (memory[2:6], memory[:4], "overlaps"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            executable.run_flat([a, b])
+    executable.run_flat([memory[:4], memory[4:]])
+    with pytest.raises(ValueError, match="cannot be donated"):
+        donating(lambda a: OPS["reduce_sum"](a, axes=(0,)), {0: 0}, V)
+
+
+# ---- keeping -------------------------------------------------------------------------------------------------------
+
+
+def _module_level(x: Array) -> tuple[Array]:
+    return (x + 1,)
+
+
+def test_pickle() -> None:
+    for executable in (compiled(lambda x: OPS["sin"](x), V), host(_module_level, V)):
+        again = pickle.loads(pickle.dumps(executable))
+        x = np.arange(4.0)
+        np.testing.assert_array_equal(again.run_flat([x])[0], executable.run_flat([x])[0])
+        assert again.graph is None
+        assert executable.graph is not None
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    path = tmp_path / "f.autodiff"
+    executable = donating(lambda x, y: [x + y, OPS["sin"](y)], {0: 0}, V, V)
+    executable.save(path)
+    again = Executable.load(path)
+    assert (again.inputs, again.outputs, again.donated) == (executable.inputs, executable.outputs, {0: 0})
+    assert again.plan == executable.plan
+    x = np.ones(4)
+    assert again.run_flat([x, np.ones(4)])[0] is x
+    with pytest.raises(TypeError, match="_module_level"):
+        host(_module_level, V).save(path)
+    for data in (b"", b"something else", path.read_bytes()[:60], path.read_bytes()[:-1]):
+        path.write_bytes(data)
+        with pytest.raises(PlanError):
+            Executable.load(path)
+
+
+def test_what_it_says() -> None:
+    executable = compiled(lambda x: OPS["sin"](x), V)
+    assert "float64[4] -> float64[4]" in repr(executable)
+    assert executable.isa in ("base", "avx2", "avx512", "neon")
+    assert executable.workspace >= executable.plan.arena_size
+    assert executable.work > 0
+    assert "sin" in str(executable.graph)
+
+
+# ---- values computed when they are asked for -----------------------------------------------------------------------
+
+
+def leaf(array: Any) -> Value:
+    array = np.asarray(array)
+    x = ir.argument(Aval(array.shape, array.dtype))
+    x.data = array
+    return x
+
+
+def test_evaluate() -> None:
+    x = leaf(np.arange(3.0))
+    y = OPS["sin"](x)
+    z = y + 1.0
+    (got,) = evaluate([z])
+    np.testing.assert_allclose(got, np.sin(np.arange(3.0)) + 1, rtol=1e-14)
+    assert z.data is got
+    assert evaluate([z, x])[0] is got
+    assert evaluate([x, x])[1] is x.data
+
+
+def test_evaluation_starts_from_what_is_known() -> None:
+    x = leaf(np.arange(3.0))
+    y = OPS["sin"](x)
+    y.data = np.array([5.0, 6.0, 7.0])
+    np.testing.assert_array_equal(evaluate([y + 1.0])[0], [6, 7, 8])
+
+
+def test_equal_structure_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compilations = []
+
+    def counting(*args: Any, **kwargs: Any) -> Executable:
+        compilations.append(args)
+        return compile_graph(*args, **kwargs)
+
+    monkeypatch.setattr(executable_module, "compile_graph", counting)
+    for i in range(5):
+        w = leaf(np.full((2, 11), float(i)))
+        (y,) = evaluate([OPS["cos"](w) * leaf(np.full((2, 11), i + 1.0))])
+        np.testing.assert_allclose(y, np.cos(i) * (i + 1) * np.ones((2, 11)), rtol=1e-14)
+    assert len(compilations) == 1
+    evaluate([OPS["cos"](leaf(np.zeros((2, 12)))) * leaf(np.ones((2, 12)))])
+    w = leaf(np.zeros((2, 11)))
+    evaluate([OPS["cos"](w) * w])  # the same ops, otherwise connected
+    assert len(compilations) == 3
+
+
+def test_evaluation_keeps_no_arrays_alive() -> None:
+    array = np.arange(1000.0)
+    x = leaf(array)
+    evaluate([x * 3.0])
+    alive = weakref.ref(array)
+    del array, x
+    gc.collect()
+    assert alive() is None
+
+
+def test_traced_values_have_no_value() -> None:
+    with pytest.raises(ValueError, match="being traced"):
+        evaluate([ir.argument(Aval((2,), FLOAT64)) + 1.0])
+
+
+def test_deep_networks() -> None:
+    x = leaf(np.ones(3))
+    y = x
+    with ir.collection_paused():
+        for _ in range(20_000):
+            y = OPS["sin"](y) + 1.0
+    (got,) = evaluate([y])
+    want = np.ones(3)
+    for _ in range(20_000):
+        want = np.sin(want) + 1
+    np.testing.assert_allclose(got, want, rtol=1e-12)
