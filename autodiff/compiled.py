@@ -49,7 +49,7 @@ class _Callable:
         made: T = object.__new__(type(cls.__name__, (cls,), {"__module__": cls.__module__}))
         return made
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._dispatch(args, kwargs)
 
     def _dispatch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -171,7 +171,7 @@ class Compiled(_Callable):
     def __repr__(self) -> str:
         return f"<compiled {self._binder.parameters.name}>"
 
-    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+    def lower(self, /, *args: Any, **kwargs: Any) -> Lowered:
         """The executable for arguments like these, without running it.
 
         Args:

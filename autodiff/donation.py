@@ -18,8 +18,8 @@ def match(
     """Which input's memory becomes which result: results' numbers by inputs'.
 
     A donated leaf has its argument's name, its path in there, its aval and its number among the inputs; a result its
-    path and aval.  Leaf and result agree in shape and dtype, and where there is a choice in their paths, so that
-    `step(params, state) -> (params, state)` gives each array back in its own place.
+    path and aval.  Leaf and result agree in shape and dtype, and where there is a choice in their paths, so that mostly
+    each array of `step(params, state) -> (params, state)` comes back in its own place.
 
     Raises:
         TypeError: for a donated leaf that agrees with no result that is left.
@@ -30,10 +30,11 @@ def match(
         by_aval.setdefault(aval[:2], []).append(i)
     unmatched = []
     for leaf in donated:
-        _, path, aval, number = leaf
+        argument, path, aval, number = leaf
         candidates = [i for i in by_aval.get(aval[:2], ()) if i not in found and results[i][0].endswith(path)]
         if path and candidates:
-            found[min(candidates, key=lambda i: len(results[i][0]))] = number
+            named = [i for i in candidates if argument in results[i][0]] or candidates
+            found[min(named, key=lambda i: len(results[i][0]))] = number
         else:
             unmatched.append(leaf)
     for argument, path, aval, number in unmatched:

@@ -1,14 +1,16 @@
 """Tells whether a function draws from NumPy's global generator while it is traced.
 
 The numbers would be frozen into the plan.  The generator has no hook, so its state is compared.  Another thread may
-have drawn in the meantime: before anybody is blamed the function is traced again, with the other threads kept waiting,
-line by line, which also finds the line that draws.
+have drawn in the meantime: before anybody is blamed the function is traced again, with the generator locked to other
+threads, line by line, which also finds the line that draws.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -16,9 +18,6 @@ import numpy as np
 
 from autodiff.errors import is_user_code
 from autodiff.ir import Line
-
-_LONG = 1e3
-"""Seconds that a thread may run before it makes way for another."""
 
 
 def fingerprint() -> tuple[Any, ...]:
@@ -29,9 +28,15 @@ def fingerprint() -> tuple[Any, ...]:
     return state["bit_generator"], inner, state.get("has_gauss"), state.get("gauss")
 
 
+def _only_this_thread() -> AbstractContextManager[Any]:
+    """Keeps other threads from drawing; nothing in versions of NumPy whose lock this thread could not take twice."""
+    lock: Any = np.random.get_bit_generator().lock  # type: ignore[attr-defined]
+    return lock if isinstance(lock, type(threading.RLock())) else nullcontext()
+
+
 def drawing_line(function: Callable[[], Any]) -> tuple[bool, Line | None]:
     """Whether a call of the function changes the generator's state, and the user's line that does."""
-    before = known = fingerprint()
+    known = fingerprint()
     here: Line | None = None
     found: Line | None = None
 
@@ -48,12 +53,12 @@ def drawing_line(function: Callable[[], Any]) -> tuple[bool, Line | None]:
         here = Line(user.f_code.co_filename, user.f_lineno) if user else None
         return watch
 
-    tracer, interval = sys.gettrace(), sys.getswitchinterval()
-    sys.setswitchinterval(_LONG)
-    sys.settrace(watch)
-    try:
-        function()
-    finally:
-        sys.settrace(tracer)
-        sys.setswitchinterval(interval)
-    return fingerprint() != before, found
+    tracer = sys.gettrace()
+    with _only_this_thread():
+        before = known = fingerprint()
+        sys.settrace(watch)
+        try:
+            function()
+        finally:
+            sys.settrace(tracer)
+        return fingerprint() != before, found

@@ -11,6 +11,7 @@ from autodiff import errors, ir, randomness, state
 from autodiff.errors import placed
 from autodiff.ir import Aval, Graph, Line, Value
 from autodiff.numpy.promotion import leaf, lift
+from autodiff.ops.logic import identity
 from autodiff.pytree import TreeDef, flatten
 from autodiff.signature import Binder, Leaf, describe, static
 from autodiff.tensor import Tensor
@@ -50,18 +51,19 @@ def trace(function: Callable[..., Any], name: str, structure: TreeDef, leaves: S
 def inline(function: Callable[..., Any], binder: Binder, leaves: list[Any], structure: TreeDef) -> Any:
     """Call `function` as a part of what is being traced or differentiated already.
 
-    It gets tensors as it would when compiled, and may ask as little of them.
+    It gets tensors as it would when compiled, of no known value.
     """
     is_static = binder.static_leaves(structure)
     for i, x in enumerate(leaves):
         if type(x) is Tensor:
+            leaves[i] = Tensor._of(identity(x._value))
             continue
         try:
             found = static(x) if is_static and is_static[i] else describe(x)
         except TypeError as error:
             raise TypeError(placed(errors.user_line(), binder.complaint(structure, i, error))) from None
         if isinstance(found, Aval):
-            leaves[i] = Tensor._of(as_value(x, found))
+            leaves[i] = Tensor._of(identity(as_value(x, found)))
     args, kwargs = structure.unflatten(leaves)
     if state.compiling():
         return function(*args, **kwargs)
@@ -97,10 +99,7 @@ def _output(x: Any, name: str, path: str, line: Line | None) -> Value:
     if isinstance(x, Tensor):
         return x._value
     try:
-        if isinstance(x, (bool, int)):
-            found: Leaf = Aval((), np.asarray(x).dtype)
-        else:
-            found = describe(x)
+        found = describe(np.asarray(x) if isinstance(x, (bool, int)) else x)
     except TypeError as error:
         raise TypeError(placed(line, f"compile({name}): the result{path} {error}")) from None
     if not isinstance(found, Aval):
