@@ -64,9 +64,11 @@ def depends_on_active(value: Value) -> bool:
     stack = [value]
     while stack:
         x = stack.pop()
+        if x in seen or not ir.is_float(x.dtype):
+            continue
         if x in stop:
             return True
-        if x not in seen and x.node.serial > first and ir.is_float(x.dtype) and x.node.op.name != "stop_gradient":
-            seen.add(x)
+        seen.add(x)
+        if x.node.serial > first and x.node.op.name != "stop_gradient":
             stack.extend(x.node.inputs)
     return False

@@ -278,7 +278,7 @@ class Tensor:
     def _gradients(self, targets: Sequence[Value], asked: str) -> list[Array]:
         """Derivatives with respect to values, as arrays of our own."""
         if state.compiling():
-            raise conversion_error(asked, self._value.aval, "has no value inside compile")
+            raise conversion_error(asked, self._value.aval, "has no value inside compile", known=False)
         y = self._value
         cotangents = pullback([y], targets, [y.full_like(1)])
         known = [ct for ct in cotangents if ct is not None]
@@ -296,15 +296,16 @@ class Tensor:
         if data is not None:
             return data
         number = ir.literal(self._value)
-        if state.compiling():
-            raise conversion_error(asked, self._value.aval, "has no value inside compile")
         if number is not None:
             return np.broadcast_to(number, self.shape)
+        if state.compiling():
+            raise conversion_error(asked, self._value.aval, "has no value inside compile", known=False)
         return _evaluate([self._value])[0]
 
     def _detached(self, asked: str) -> Array:
         """The value, for those who would lose its derivative without knowing."""
-        if not state.compiling() and state.depends_on_active(self._value):
+        known = self._value.data is not None or not state.compiling()
+        if known and state.depends_on_active(self._value):
             raise conversion_error(asked, self._value.aval, "would silently lose the derivative that is being taken")
         return self._data(asked)
 
@@ -339,15 +340,21 @@ class Tensor:
         return self._detached(".tolist()").tolist()
 
     def __repr__(self) -> str:
-        if state.compiling() and self._value.data is None:
+        data = self._shown("repr()")
+        if data is None:
             return f"Tensor({self._value.aval}, traced)"
-        text = repr(self._data("repr()"))
-        return f"Tensor{text.removeprefix('array')}" if self.shape else f"Tensor({self._data('repr()').item()!r})"
+        return f"Tensor{repr(data).removeprefix('array')}" if self.shape else f"Tensor({data.item()!r})"
 
     def __str__(self) -> str:
-        if state.compiling() and self._value.data is None:
-            return repr(self)
-        return str(self._data("str()")[()])
+        data = self._shown("str()")
+        return repr(self) if data is None else str(data[()])
+
+    def _shown(self, asked: str) -> Array | None:
+        """The value where there is one: people also look at tensors inside `compile`, and at those that left it."""
+        try:
+            return self._data(asked)
+        except (ConversionError, ValueError):
+            return None
 
     def __format__(self, spec: str) -> str:
         return format(self._data("format()")[()], spec) if spec else str(self)
@@ -393,6 +400,8 @@ class Tensor:
         name = f"{module}.{function.__name__}" if module else function.__name__
         implementation = IMPLEMENTATIONS.get(function)
         try:
+            if function is np.copyto:  # np.full and np.full_like come here too
+                raise conversion_error("copying", _first(args)._value.aval, "would lose what it is computed from")
             if implementation is None:
                 raise unsupported(name)
             return _call(implementation.function, args, kwargs, implementation.views)
@@ -413,7 +422,7 @@ class Tensor:
         try:
             value, view = indexing.getitem(self._value, _index(index))
         except Exception as error:
-            raise explained(error, "x[...]", (self, index), line) from None
+            raise explained(error, "indexing", (self, index), line) from None
         result = _result(value)
         if view and value.aval.shape:
             _share(self, result)
@@ -428,7 +437,7 @@ class Tensor:
                 return  # x[i] += v has written through the view x[i] already
             self._write(indexing.set_item(self._value, _index(index), _unwrapped(value)), value, "x[...] = v")
         except Exception as error:
-            raise explained(error, "x[...] = v", (self, index, value), line) from None
+            raise explained(error, "assignment", (self, index, value), line) from None
 
     def _write(self, new: Value, operand: Any, what: str) -> None:
         """Take a new value in place, as far as nobody else can see that this is not done in memory."""
@@ -478,7 +487,10 @@ class Tensor:
         return result if result is NotImplemented else _in_place(self, result._value, other, np.matmul, line)
 
     def __divmod__(self, other: Any) -> Any:
-        raise unsupported("divmod")
+        raise TypeError(placed(user_line(2), str(unsupported("divmod"))))
+
+    def __round__(self, digits: int | None = None) -> Any:
+        raise TypeError(placed(user_line(2), str(unsupported("round"))))
 
     # ---- ndarray's methods -----------------------------------------------------------------------------------------
 
@@ -582,14 +594,13 @@ class At:
 
 
 def _leaf_of(value: Any) -> Value:
-    """A new leaf with a copy of the user's data."""
+    """A new leaf with a copy of the user's data; inside `compile` a constant."""
     if isinstance(value, Tensor):
         value = value.value
     array = np.array(value)
-    return _leaf(array.astype(supported(array.dtype, "the value has"), copy=False))
-
-
-def _leaf(array: Array) -> Value:
+    array = array.astype(supported(array.dtype, "the value has"), copy=False)
+    if ir.current().interns:
+        return ir.constant(array)
     array.flags.writeable = False
     return leaf(array)
 
@@ -658,6 +669,11 @@ def _same_index(a: Any, b: Any) -> bool:
     return len(a) == len(b) and all(
         x is y or (type(x) is type(y) and isinstance(x, (int, slice)) and x == y) for x, y in zip(a, b, strict=True)
     )
+
+
+def _first(args: Any) -> Tensor:
+    """The first tensor among arguments."""
+    return next(x for x in args if isinstance(x, Tensor))
 
 
 def _call(function: Callable[..., Any], args: Any, kwargs: Any, views: bool) -> Any:
@@ -826,6 +842,10 @@ _BINARY: dict[str, np.ufunc] = {
     "mul": np.multiply,
     "truediv": np.divide,
     "pow": np.power,
+    "floordiv": np.floor_divide,
+    "mod": np.remainder,
+    "lshift": np.left_shift,
+    "rshift": np.right_shift,
     "and": np.bitwise_and,
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,

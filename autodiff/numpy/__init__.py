@@ -1,7 +1,7 @@
 """NumPy's functions under one name, for programs that swap their import: `import autodiff.numpy as np`.
 
-What NumPy's protocols catch is NumPy's own function, which takes tensors as it is; `array`, `asarray`, `full` and
-`full_like` are different, because they would ask a tensor for its value.
+What NumPy's protocols catch is NumPy's own function, which takes tensors as it is; `array`, `asarray`, `full`,
+`full_like` and `take` are different, because they would ask a tensor for its value.
 """
 
 # ruff: noqa: A004 - names are NumPy's
@@ -12,30 +12,29 @@ from typing import Any
 
 import numpy as np
 
+from autodiff.numpy.promotion import lift, operand
+
 # fmt: off
 # isort: off
 from numpy import (
-    abs, absolute, add, all, amax, amin, any, append, arange, argmax, argmin, array_split, atleast_1d,
-    atleast_2d, atleast_3d, average, bitwise_and, bitwise_invert, bitwise_not, bitwise_or, bitwise_xor, bool_,
-    broadcast_arrays, broadcast_shapes, broadcast_to, can_cast, clip, column_stack, concat, concatenate, conj,
-    conjugate, copy, cos, cosh, count_nonzero, deg2rad, degrees, diag, diagonal, diff, divide, dot, dsplit, dstack,
-    dtype, e, empty, empty_like, equal, errstate, euler_gamma, exp, expand_dims, expm1, eye, fabs, finfo, flip,
-    fliplr, flipud, float32, float64, float_power, floating, fmax, fmin, generic, greater, greater_equal, heaviside,
-    hsplit, hstack, identity, iinfo, indices, inf, inner, int32, int64, integer, invert, iscomplexobj, isfinite,
-    isinf, isnan, isrealobj, isscalar, issubdtype, kron, less, less_equal, linspace, log, log1p, logaddexp,
-    logical_and, logical_not, logical_or, logical_xor, matmul, matrix_transpose, max, maximum, mean, meshgrid, min,
-    minimum, moveaxis, multiply, nan, nan_to_num, ndarray, ndim, negative, newaxis, not_equal, number, ones,
-    ones_like, outer, pad, permute_dims, pi, positive, pow, power, printoptions, promote_types, ptp, rad2deg,
-    radians, random, ravel, real, reciprocal, repeat, reshape, result_type, roll, rot90, select, set_printoptions,
-    shape, sign, sin, sinh, size, split, sqrt, square, squeeze, stack, std, subtract, sum, swapaxes, take,
-    take_along_axis, tan, tanh, tensordot, tile, trace, transpose, tri, tril, triu, true_divide, uint8,
+    abs, absolute, add, all, allclose, amax, amin, any, append, arange, argmax, argmin, array_equal, array_split,
+    atleast_1d, atleast_2d, atleast_3d, average, bitwise_and, bitwise_invert, bitwise_not, bitwise_or, bitwise_xor,
+    bool_, broadcast_arrays, broadcast_shapes, broadcast_to, can_cast, clip, column_stack, concat, concatenate,
+    conj, conjugate, copy, cos, cosh, count_nonzero, deg2rad, degrees, diag, diagonal, diff, divide, dot, dsplit,
+    dstack, dtype, e, empty, empty_like, equal, errstate, euler_gamma, exp, expand_dims, expm1, eye, fabs, finfo,
+    flip, fliplr, flipud, float32, float64, float_power, floating, fmax, fmin, generic, greater, greater_equal,
+    heaviside, hsplit, hstack, identity, iinfo, indices, inf, inner, int32, int64, integer, invert, isclose,
+    iscomplexobj, isfinite, isinf, isnan, isrealobj, isscalar, issubdtype, kron, less, less_equal, linspace, log,
+    log1p, logaddexp, logical_and, logical_not, logical_or, logical_xor, matmul, matrix_transpose, max, maximum,
+    mean, meshgrid, min, minimum, moveaxis, multiply, nan, nan_to_num, ndarray, ndim, negative, newaxis, not_equal,
+    number, ones, ones_like, outer, pad, permute_dims, pi, positive, pow, power, printoptions, promote_types, ptp,
+    rad2deg, radians, random, ravel, real, reciprocal, repeat, reshape, result_type, roll, rot90, select,
+    set_printoptions, shape, sign, sin, sinh, size, split, sqrt, square, squeeze, stack, std, subtract, sum,
+    swapaxes, take_along_axis, tan, tanh, tensordot, tile, trace, transpose, tri, tril, triu, true_divide, uint8,
     var, vdot, vecdot, vsplit, vstack, where, zeros, zeros_like,
 )
 # isort: on
 # fmt: on
-
-if hasattr(np, "astype"):  # NumPy 2.1
-    from numpy import astype, unstack
 
 
 def _holds_tensors(x: Any) -> bool:
@@ -113,26 +112,43 @@ def full_like(a: Any, fill_value: Any, dtype: Any = None, *, shape: Any = None) 
     return full(a.shape if shape is None else shape, fill_value, a.dtype if dtype is None else dtype)
 
 
+def take(a: Any, indices: Any, axis: int | None = None, *, mode: Any = "raise") -> Any:
+    """`np.take`, also out of an array at indices that are a tensor.
+
+    >>> from autodiff import Tensor
+    >>> take(arange(3.0) * 10, Tensor([2, 0])).value.tolist()
+    [20.0, 0.0]
+    """
+    if _is_tensor(indices) and not _is_tensor(a):
+        a = type(indices)._of(lift(operand(a)))
+    return np.take(a, indices, axis, mode=mode)
+
+
 # fmt: off
 __all__ = [
-    "abs", "absolute", "add", "all", "amax", "amin", "any", "append", "arange", "argmax", "argmin", "array",
-    "array_split", "asarray", "astype", "atleast_1d", "atleast_2d", "atleast_3d", "average", "bitwise_and",
-    "bitwise_invert", "bitwise_not", "bitwise_or", "bitwise_xor", "bool_", "broadcast_arrays", "broadcast_shapes",
-    "broadcast_to", "can_cast", "clip", "column_stack", "concat", "concatenate", "conj", "conjugate", "copy", "cos",
-    "cosh", "count_nonzero", "deg2rad", "degrees", "diag", "diagonal", "diff", "divide", "dot", "dsplit", "dstack",
-    "dtype", "e", "empty", "empty_like", "equal", "errstate", "euler_gamma", "exp", "expand_dims", "expm1", "eye",
-    "fabs", "finfo", "flip", "fliplr", "flipud", "float32", "float64", "float_power", "floating", "fmax", "fmin",
-    "full", "full_like", "generic", "greater", "greater_equal", "heaviside", "hsplit", "hstack", "identity",
-    "iinfo", "indices", "inf", "inner", "int32", "int64", "integer", "invert", "iscomplexobj", "isfinite", "isinf",
-    "isnan", "isrealobj", "isscalar", "issubdtype", "kron", "less", "less_equal", "linspace", "log", "log1p",
-    "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "matmul", "matrix_transpose", "max",
-    "maximum", "mean", "meshgrid", "min", "minimum", "moveaxis", "multiply", "nan", "nan_to_num", "ndarray", "ndim",
-    "negative", "newaxis", "not_equal", "number", "ones", "ones_like", "outer", "pad", "permute_dims", "pi",
-    "positive", "pow", "power", "printoptions", "promote_types", "ptp", "rad2deg", "radians", "random", "ravel",
-    "real", "reciprocal", "repeat", "reshape", "result_type", "roll", "rot90", "select", "set_printoptions",
-    "shape", "sign", "sin", "sinh", "size", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum",
-    "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "tile", "trace", "transpose", "tri", "tril",
-    "triu", "true_divide", "uint8", "unstack", "var", "vdot", "vecdot", "vsplit", "vstack", "where", "zeros",
-    "zeros_like",
+    "abs", "absolute", "add", "all", "allclose", "amax", "amin", "any", "append", "arange", "argmax", "argmin",
+    "array", "array_equal", "array_split", "asarray", "atleast_1d", "atleast_2d", "atleast_3d", "average",
+    "bitwise_and", "bitwise_invert", "bitwise_not", "bitwise_or", "bitwise_xor", "bool_", "broadcast_arrays",
+    "broadcast_shapes", "broadcast_to", "can_cast", "clip", "column_stack", "concat", "concatenate", "conj",
+    "conjugate", "copy", "cos", "cosh", "count_nonzero", "deg2rad", "degrees", "diag", "diagonal", "diff", "divide",
+    "dot", "dsplit", "dstack", "dtype", "e", "empty", "empty_like", "equal", "errstate", "euler_gamma", "exp",
+    "expand_dims", "expm1", "eye", "fabs", "finfo", "flip", "fliplr", "flipud", "float32", "float64", "float_power",
+    "floating", "fmax", "fmin", "full", "full_like", "generic", "greater", "greater_equal", "heaviside", "hsplit",
+    "hstack", "identity", "iinfo", "indices", "inf", "inner", "int32", "int64", "integer", "invert", "isclose",
+    "iscomplexobj", "isfinite", "isinf", "isnan", "isrealobj", "isscalar", "issubdtype", "kron", "less",
+    "less_equal", "linspace", "log", "log1p", "logaddexp", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "matmul", "matrix_transpose", "max", "maximum", "mean", "meshgrid", "min", "minimum", "moveaxis",
+    "multiply", "nan", "nan_to_num", "ndarray", "ndim", "negative", "newaxis", "not_equal", "number", "ones",
+    "ones_like", "outer", "pad", "permute_dims", "pi", "positive", "pow", "power", "printoptions", "promote_types",
+    "ptp", "rad2deg", "radians", "random", "ravel", "real", "reciprocal", "repeat", "reshape", "result_type",
+    "roll", "rot90", "select", "set_printoptions", "shape", "sign", "sin", "sinh", "size", "split", "sqrt",
+    "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh",
+    "tensordot", "tile", "trace", "transpose", "tri", "tril", "triu", "true_divide", "uint8", "var", "vdot",
+    "vecdot", "vsplit", "vstack", "where", "zeros", "zeros_like",
 ]
 # fmt: on
+
+if hasattr(np, "astype"):  # NumPy 2.1
+    from numpy import astype, unstack
+
+    __all__ += ["astype", "unstack"]

@@ -318,7 +318,9 @@ def _power_by_number(operands: Sequence[Operand], dtype: Dtype) -> Value | None:
     if isinstance(n, Value) or shape_of(n) != () or not isinstance(x, Value):
         return None
     number = n.item() if isinstance(n, np.ndarray) else n
-    if not is_float(dtype) and number < 0:
+    if not is_float(dtype) and np.array(number, dtype) < 0:
+        if not x.size:
+            return None
         raise ValueError("Integers to negative integer powers are not allowed: convert the base with .astype(float)")
     power = POWERS.get(number)
     return None if power is None else power(convert(x, dtype))

@@ -189,6 +189,7 @@ def parse(index: Any, shape: Shape) -> tuple[Lattice, Positions | None]:
     starts, steps, sizes, kept = [], [], [], []
     axes: list[int] = []
     indices: list[Operand] = []
+    indexed: list[int | None] = []  # the array's axis that each goes along
     groups: list[int] = []  # where in the index each array was written, to see whether they are neighbours
     axis = 0
     for where, entry in enumerate(entries):
@@ -200,6 +201,7 @@ def parse(index: Any, shape: Shape) -> tuple[Lattice, Positions | None]:
             axes.append(len(kept))
             indices.append(np.zeros(int(entry), INT64))
             groups.append(place)
+            indexed.append(None)
             kept.append(1)
         elif isinstance(entry, slice):
             first, stop, step = entry.indices(n)
@@ -219,13 +221,10 @@ def parse(index: Any, shape: Shape) -> tuple[Lattice, Positions | None]:
         else:
             for positions in _positions(entry, shape, axis):
                 n = shape[axis]
-                if not isinstance(positions, Value):
-                    bad = positions[(positions < -n) | (positions >= n)]
-                    if bad.size:
-                        raise _out_of_bounds(int(bad.flat[0]), axis, n)
                 axes.append(len(kept))
                 indices.append(positions)
                 groups.append(place)
+                indexed.append(axis)
                 starts.append(0)
                 steps.append(1)
                 sizes.append(n)
@@ -241,6 +240,13 @@ def parse(index: Any, shape: Shape) -> tuple[Lattice, Positions | None]:
         raise IndexError(
             f"shape mismatch: indexing arrays could not be broadcast together with shapes {shapes}"
         ) from error
+    if 0 not in common:  # as in NumPy, who picks nothing can pick out of bounds
+        for known, along in zip(indices, indexed, strict=True):
+            if along is not None and isinstance(known, np.ndarray):
+                n = shape[along]
+                bad = known[(known < -n) | (known >= n)]
+                if bad.size:
+                    raise _out_of_bounds(int(bad.flat[0]), along, n)
     neighbours = groups[-1] - groups[0] + 1 == len(set(groups))
     values = tuple([spread(lift(i, INT64), common) for i in indices])
     return lattice, Positions(tuple(axes), values, axes[0] if neighbours else 0)
@@ -249,10 +255,12 @@ def parse(index: Any, shape: Shape) -> tuple[Lattice, Positions | None]:
 def _positions(entry: Any, shape: Shape, axis: int) -> tuple[Array | Value, ...]:
     """The positions an entry stands for along the axes from `axis` on."""
     if isinstance(entry, int):
+        if not -shape[axis] <= entry < shape[axis]:
+            raise _out_of_bounds(entry, axis, shape[axis])
         return (np.asarray(entry, INT64),)
     if isinstance(entry, np.ndarray) and entry.dtype == BOOL:
         for i, n in enumerate(entry.shape):
-            if n != shape[axis + i]:
+            if n not in (0, shape[axis + i]):
                 raise IndexError(
                     f"boolean index did not match indexed array along axis {axis + i}; size of axis is "
                     f"{shape[axis + i]} but size of corresponding boolean axis is {n}"
@@ -323,11 +331,10 @@ def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: Any = "r
     where = _indices(indices)
     n = x.shape[axis]
     if mode == "clip":
-        where = (
-            apply(np.minimum, (apply(np.maximum, (where, 0)), n - 1))
-            if isinstance(where, Value)
-            else np.clip(where, 0, n - 1)
-        )
+        if isinstance(where, Value):
+            where = apply(np.minimum, (apply(np.maximum, (where, 0)), n - 1))
+        else:
+            where = np.clip(where, 0, n - 1)
     elif mode == "wrap" and isinstance(where, np.ndarray):
         where = where % n
     elif mode != "raise":

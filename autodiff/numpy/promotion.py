@@ -54,7 +54,8 @@ def operand(x: Any) -> Operand:
     elif hasattr(x, "__array__") or hasattr(x, "__array_interface__") or hasattr(x, "__buffer__"):
         array = np.asarray(x)
     else:
-        raise TypeError(f"an operand of type {type(x).__name__} is no number and no array")
+        what = "is not supported" if isinstance(x, complex) else "is no number and no array"
+        raise TypeError(f"an operand of type {type(x).__name__} {what}; supported are arrays of {NAMES}")
     dtype = supported(array.dtype, "an operand has")
     return array if array.dtype == dtype else array.astype(dtype)
 

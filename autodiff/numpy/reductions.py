@@ -10,7 +10,7 @@ import numpy as np
 
 from autodiff import ir
 from autodiff.ir import BOOL, FLOAT64, INT64, Dtype, Op, Shape, Value, is_float
-from autodiff.numpy.elementwise import apply
+from autodiff.numpy.elementwise import apply, apply2
 from autodiff.numpy.promotion import axis_index, axis_indices, lift, lift_to, operand, spread, supported
 from autodiff.numpy.registry import implements
 from autodiff.ops import arithmetic, logic, reduction, structure
@@ -55,6 +55,11 @@ def _sum_dtype(dtype: Dtype) -> Dtype:
     return INT64 if dtype.kind in "bi" else dtype
 
 
+def _reduced(axis: Any, ndim: int) -> Shape:
+    """The axes of a reduction; NumPy lets ufuncs reduce a single number over an axis 0 that it has not."""
+    return () if ndim == 0 and axis in (0, -1) and not isinstance(axis, tuple) else axis_indices(axis, ndim)
+
+
 def _add_up(x: Value, axes: Shape) -> Value:
     return reduction.reduce_sum(x, axes=axes) if axes else x
 
@@ -71,7 +76,7 @@ def sum(  # noqa: A001
 ) -> Value:
     refuse_out(out)
     x = lift(operand(a))
-    axes = axis_indices(axis, x.ndim)
+    axes = _reduced(axis, x.ndim)
     x = convert(x, _sum_dtype(x.dtype) if dtype is None else supported(dtype, "the argument dtype= is"))
     mask = _mask(where, x.shape)
     if x.dtype == BOOL:
@@ -79,7 +84,7 @@ def sum(  # noqa: A001
     else:
         y = _add_up(x if mask is None else select(mask, x, x.full_like(0)), axes)
     if initial is not NO_VALUE:
-        y = apply(np.add, (y, operand(initial)), y.dtype)
+        y = apply2(np.add, y, lift_to(operand(initial), y.dtype, y.shape))
     return _restore(y, x.shape, axes, keepdims)
 
 
@@ -105,7 +110,7 @@ def _largest(dtype: Dtype, sign: int) -> Any:
 
 def _max_or_min(name: str, op: Op, sign: int, a: Any, axis: Any, keepdims: Any, initial: Any, where: Any) -> Value:
     x = lift(operand(a))
-    axes = axis_indices(axis, x.ndim)
+    axes = _reduced(axis, x.ndim)
     mask = _mask(where, x.shape)
     if initial is NO_VALUE:
         if mask is not None:
@@ -118,7 +123,7 @@ def _max_or_min(name: str, op: Op, sign: int, a: Any, axis: Any, keepdims: Any, 
         y = _extreme(op, x, axes, None, None)
     else:
         y = _extreme(op, x, axes, _largest(x.dtype, -sign), mask)
-        y = apply(np.maximum if sign > 0 else np.minimum, (y, operand(initial)), y.dtype)
+        y = apply2(np.maximum if sign > 0 else np.minimum, y, lift_to(operand(initial), y.dtype, y.shape))
     return _restore(y, x.shape, axes, keepdims)
 
 
@@ -161,7 +166,7 @@ def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE) -> 
 def any_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *, where: Any = NO_VALUE) -> Value:
     refuse_out(out)
     x = convert(lift(operand(a)), BOOL)
-    axes = axis_indices(axis, x.ndim)
+    axes = _reduced(axis, x.ndim)
     y = _extreme(reduction.reduce_max, x, axes, False, _mask(where, x.shape))
     return _restore(y, x.shape, axes, keepdims)
 
@@ -170,7 +175,7 @@ def any_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *,
 def all_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO_VALUE, *, where: Any = NO_VALUE) -> Value:
     refuse_out(out)
     x = convert(lift(operand(a)), BOOL)
-    axes = axis_indices(axis, x.ndim)
+    axes = _reduced(axis, x.ndim)
     y = _extreme(reduction.reduce_min, x, axes, True, _mask(where, x.shape))
     return _restore(y, x.shape, axes, keepdims)
 

@@ -57,16 +57,22 @@ NEAR = {
     "put": "x.at[index].set(v)",
     "place": "np.where(mask, v, x)",
     "copyto": "x.at[...].set(v)",
-    "array_equal": "np.all(x == y)",
 }
-"""What comes near to a function that is not implemented."""
+"""What comes near to a function that is not implemented, where that is not one of a similar name."""
+
+
+NEAR |= {f"nan{f}": f"np.{f}(x, where=~np.isnan(x))" for f in ("sum", "mean", "var", "std")}
 
 
 def unsupported(name: str) -> TypeError:
     """The error for a NumPy function of that name, which says what is near it."""
     near = NEAR.get(name)
     if near is None:
-        close = difflib.get_close_matches(name.rpartition(".")[2], known, n=3)
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.75)
         near = ", ".join(f"np.{n}" for n in close)
-    hint = f"; near it: {near}" if near else "; take the data with .value or stop_gradient, and call it outside"
+    hint = (
+        f"; near it: {near}"
+        if near
+        else "; call it on the data, outside the function that is compiled or differentiated"
+    )
     return TypeError(f"np.{name} is not supported on tensors{hint}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from autodiff import ir
 from autodiff.ir import BOOL, Value
 from autodiff.numpy.elementwise import apply
 from autodiff.numpy.promotion import (
@@ -19,7 +20,7 @@ from autodiff.numpy.promotion import (
     operand,
     shape_of,
 )
-from autodiff.numpy.reductions import refuse_out
+from autodiff.numpy.reductions import all_, refuse_out
 from autodiff.numpy.registry import implements
 from autodiff.numpy.shapes import joined
 from autodiff.ops import arithmetic, logic
@@ -66,6 +67,8 @@ def clip(
     high = None if high is NO_VALUE or high is None else operand(high)
     if dtype is not None:
         x = convert(lift(x), dtype)
+    if low is None and high is None:
+        return apply(np.positive, (x,))
     present = [b for b in (x, low, high) if b is not None]
     values = broadcast_together(present)
     value = values[0]
@@ -105,6 +108,38 @@ def select_(condlist: Any, choicelist: Any, default: Any = 0) -> Value:
             raise TypeError(f"invalid entry in condlist: should be boolean, not {mask.dtype.name}")
         result = where(mask, lift(choice, dtype), result)
     return result  # type: ignore[no-any-return]
+
+
+@implements(np.isclose)
+def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Value:
+    x, y = broadcast_together([operand(a), operand(b)])
+    if x.dtype == BOOL:
+        return apply(np.equal, (x, y))
+    near = apply(
+        np.less_equal, (arithmetic.abs(x - y), apply(np.add, (atol, apply(np.multiply, (rtol, arithmetic.abs(y))))))
+    )
+    finite = logic.logical_and(apply(np.isfinite, (y,)), near)
+    close = logic.logical_or(finite, logic.eq(x, y))
+    if equal_nan:
+        close = logic.logical_or(close, logic.logical_and(logic.ne(x, x), logic.ne(y, y)))
+    return close
+
+
+@implements(np.allclose)
+def allclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Value:
+    return all_(isclose(a, b, rtol, atol, equal_nan))
+
+
+@implements(np.array_equal)
+def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Value:
+    x, y = operand(a1), operand(a2)
+    if shape_of(x) != shape_of(y):
+        return ir.full(False, (), BOOL)
+    x, y = broadcast_together([x, y])
+    same = apply(np.equal, (x, y))
+    if equal_nan:
+        same = logic.logical_or(same, logic.logical_and(apply(np.isnan, (x,)), apply(np.isnan, (y,))))
+    return all_(same)
 
 
 @implements(np.nan_to_num)
