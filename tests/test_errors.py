@@ -58,7 +58,7 @@ BAD_LEAVES: list[tuple[Any, str]] = [
     (np.ones(2, np.int8), "is an array of dtype int8"),
     (np.array(["2020-01-01"], "M8[D]"), "is an array of dtype datetime64"),
     (np.ma.masked_array([1.0], [True]), "is a MaskedArray, whose own arithmetic would be lost: pass its data"),
-    (np.matrix([[1.0]]), "is a matrix, whose own arithmetic would be lost"),
+    (np.ones((1, 1)).view(np.matrix), "is a matrix, whose own arithmetic would be lost"),
     (np.ones(2).view(Units), "is a Units, whose own arithmetic"),
     (Vector(), "is a Vector: convert it with np.asarray"),
     ({1, 2}, "is a set, which is no array and not hashable: pass arrays in tuples, lists, dicts or dataclasses"),
