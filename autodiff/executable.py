@@ -22,6 +22,9 @@ from autodiff.plan import Plan
 _BEHAVED = 0x101
 """NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED, as in ndarray.flags.num."""
 
+_SMALL = 2048
+"""Bytes up to which arrays are copied to and from memory that the native library knows already."""
+
 _POLL_FROM_WORK = 10_000_000
 """Elementary operations of a plan that are over before anyone would interrupt them."""
 
@@ -80,31 +83,48 @@ def _host(context: Any, number: int, inputs: Any, outputs: Any) -> int:
 
 
 class _Call:
-    """What one run needs of its own: the C struct, and a workspace."""
+    """What one run needs of its own: the C struct, a workspace, and room for small arguments and results.
 
-    __slots__ = ("error", "handle", "inputs", "outputs", "run", "workspace")
+    An array is cheaper to copy than to point to, up to a size.
+    """
+
+    __slots__ = ("error", "handle", "inputs", "memory", "outputs", "run", "small_inputs", "small_outputs")
 
     def __init__(self, executable: Executable):
         self.inputs = ffi.new("void *[]", max(len(executable.inputs), 1))
         self.outputs = ffi.new("void *[]", max(len(executable.outputs), 1))
         self.error = ffi.new("ad_error *")
         self.handle = ffi.new_handle(executable.hosts)
-        size = executable.workspace
-        self.workspace = np.empty(size + 64, np.uint8)
-        memory = ffi.from_buffer(self.workspace)
-        padding = -int(ffi.cast("uintptr_t", memory)) % 64
-        self.run = ffi.new("ad_run *")
-        self.run.size = ffi.sizeof("ad_run")
-        self.run.inputs = self.inputs
-        self.run.outputs = self.outputs
-        self.run.workspace = ffi.cast("char *", memory) + padding
-        self.run.workspace_size = size
-        self.run.context = self.handle
-        self.run.error = self.error
+        size = (executable.workspace + 63) // 64 * 64
+        rooms = [(self.inputs, i, executable.inputs[i]) for i in executable.small_inputs]
+        rooms += [(self.outputs, i, executable.outputs[i]) for i in executable.small_outputs]
+        memory = np.empty(size + 64 + len(rooms) * _SMALL, np.uint8)
+        address = int(ffi.cast("uintptr_t", ffi.from_buffer(memory)))
+        self.memory = memory = memory[-address % 64 :]
+        base = ffi.cast("char *", ffi.from_buffer(memory))
+        views = []
+        for n, (pointers, i, aval) in enumerate(rooms):
+            begin = size + n * _SMALL
+            views.append((i, memory[begin : begin + _bytes(aval)].view(aval.dtype).reshape(aval.shape)))
+            pointers[i] = base + begin
+        self.small_inputs = views[: len(executable.small_inputs)]
+        self.small_outputs = views[len(executable.small_inputs) :]
+        run = self.run = ffi.new("ad_run *")
+        run.size = ffi.sizeof("ad_run")
+        run.inputs = self.inputs
+        run.outputs = self.outputs
+        run.workspace = base
+        run.workspace_size = size
+        run.context = self.handle
+        run.error = self.error
         if executable.hosts:
-            self.run.host = lib._host
+            run.host = lib._host
         if executable.hosts or executable.work > _POLL_FROM_WORK:
-            self.run.poll = lib._poll
+            run.poll = lib._poll
+
+
+def _bytes(aval: Aval) -> int:
+    return aval.size * aval.dtype.itemsize
 
 
 class Executable:
@@ -144,9 +164,15 @@ class Executable:
         self.isa: str = ffi.string(lib.ad_plan_isa(self._prepared)).decode()
         """The instruction set it was prepared for."""
         self._calls: list[_Call] = []  # not in use just now
-        self._dtypes = [aval.dtype for aval in self.inputs]
-        self._fresh = [
-            (i, aval.shape, aval.dtype) for i, aval in enumerate(self.outputs) if i not in self.donated.values()
+        self.small_inputs = [i for i, x in enumerate(self.inputs) if _bytes(x) <= _SMALL and i not in self.donated]
+        self.small_outputs = [
+            i for i, y in enumerate(self.outputs) if _bytes(y) <= _SMALL and i not in self.donated.values()
+        ]
+        self._large_inputs = [(i, x.dtype) for i, x in enumerate(self.inputs) if i not in self.small_inputs]
+        self._large_outputs = [
+            (i, y.shape, y.dtype)
+            for i, y in enumerate(self.outputs)
+            if i not in self.small_outputs and i not in self.donated.values()
         ]
 
     def run_flat(self, arrays: Sequence[Array]) -> list[Array]:
@@ -154,27 +180,32 @@ class Executable:
 
         The results are fresh arrays, but for those in the memory of donated inputs: these are the donated arrays.
         """
+        if len(arrays) != len(self.inputs):
+            raise ValueError(f"an executable of {len(self.inputs)} arguments got {len(arrays)}")
         try:
             call = self._calls.pop()
         except IndexError:
             call = _Call(self)
-        pointers, from_buffer = call.inputs, ffi.from_buffer
-        copies = []  # to keep them alive
-        for i, (array, dtype) in enumerate(zip(arrays, self._dtypes, strict=True)):
-            if array.flags.num & _BEHAVED != _BEHAVED or array.dtype != dtype:
-                array = self._conform(array, i)
-                copies.append(array)
-            pointers[i] = from_buffer(array)
+        for i, room in call.small_inputs:
+            room[...] = arrays[i]
+        if self._large_inputs:
+            arrays = list(arrays)  # which keeps alive what is copied
+            for i, dtype in self._large_inputs:
+                array = arrays[i]
+                if array.flags.num & _BEHAVED != _BEHAVED or array.dtype != dtype:
+                    array = arrays[i] = self._conform(array, i)
+                call.inputs[i] = ffi.from_buffer(array)
         results: list[Any] = [None] * len(self.outputs)
-        pointers = call.outputs
-        for i, shape, dtype in self._fresh:
+        for i, shape, dtype in self._large_outputs:
             result = results[i] = np.empty(shape, dtype)
-            pointers[i] = from_buffer(result)
+            call.outputs[i] = ffi.from_buffer(result)
         if self.donated:
             self._donate(call, arrays, results)
         status = lib.ad_plan_run(self._prepared, call.run)
         if status:
             raise self._exception(call, status)
+        for i, room in call.small_outputs:
+            results[i] = room.copy()
         self._calls.append(call)
         return results
 
@@ -190,12 +221,12 @@ class Executable:
                 raise ValueError(f"donated argument {i} is read-only")
             call.outputs[j] = call.inputs[i]
             results[j] = array
-        # no two arguments may overlap where one of them is written to
+        # where one of two arguments is written to they may not overlap; small ones have been copied
         spans = sorted(
             [
-                (int(ffi.cast("uintptr_t", call.inputs[i])), array.nbytes, i)
-                for i, array in enumerate(arrays)
-                if array.nbytes
+                (int(ffi.cast("uintptr_t", call.inputs[i])), arrays[i].nbytes, i)
+                for i, _ in self._large_inputs
+                if arrays[i].nbytes
             ]
         )
         end, other = 0, -1

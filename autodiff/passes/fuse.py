@@ -137,13 +137,13 @@ class _Fusion:
         for node in self.nodes:
             op = node.op
             sources = node.inputs if views.isdisjoint(node.inputs) else self.see(node)
-            if op in REDUCTIONS:
-                self.level_reduction(node, sources)
-                continue
             cls = -2  # as nothing else
             if op.elementwise:
                 known = class_of.get(node.aval)
                 cls = self.class_of_new(node) if known is None else known
+            elif op in REDUCTIONS:
+                self.level_reduction(node, sources)
+                continue
             askew = self.askew.get(node, ()) if self.askew else ()
             stage = 0
             for x in sources:
@@ -159,9 +159,11 @@ class _Fusion:
                 place[y] = here
             for x in sources:
                 at = place.get(x)
-                if at == here and x not in askew and cls >= 0:
+                if at is None:
+                    continue
+                if at == here and cls >= 0 and x not in askew:
                     inner[x] = inner.get(x, 0) + 1
-                elif at is not None:
+                else:
                     users.setdefault(x, []).append(node)
 
     def class_of_new(self, node: Node) -> int:

@@ -21,9 +21,11 @@ def assign(schedule: Schedule, *, reuse: bool = True) -> int:
     live: list[Storage] = []
     for i, step in enumerate(schedule.steps):
         for operand in step.operands:
-            storage = operand.storage
-            if storage.kind == ARENA and storage.size:
+            storage = operand[1]
+            if storage.kind is ARENA:
                 if storage.first < 0:
+                    if not storage.size:
+                        continue
                     storage.first = i
                     begins[i].append(storage)
                     live.append(storage)

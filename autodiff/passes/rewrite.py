@@ -53,7 +53,7 @@ def rewrite(graph: Graph, rules: Rules, literal_rules: Rules | None = None) -> G
     changes are used as they are.
     """
     rewriter = _Rewriter(rules, literal_rules or {})
-    builder = rewriter.builder
+    builder, literals = rewriter.builder, rewriter.literals
     replaced: dict[Value, Value] = {}
     with collection_paused():
         for node in graph.nodes:
@@ -61,13 +61,14 @@ def rewrite(graph: Graph, rules: Rules, literal_rules: Rules | None = None) -> G
             if replaced and not replaced.keys().isdisjoint(inputs):
                 inputs = tuple([replaced.get(x, x) for x in inputs])
             builder.line = node.line
-            value = rewriter.replacement(node.op, inputs, node.params)
-            if value is not None:
-                replaced[node] = value
-                continue
+            if node.op in rules or not literals.isdisjoint(inputs):
+                value = rewriter.replacement(node.op, inputs, node.params)
+                if value is not None:
+                    replaced[node] = value
+                    continue
             new: Node = builder.adopt(node) if inputs is node.inputs else builder.emit(node.op, inputs, node.params)
             if new.op is full_op:
-                rewriter.literals.add(new)
+                literals.add(new)
             if new is not node:
                 replaced.update(zip(node.outputs, new.outputs, strict=True))
         if not replaced:

@@ -556,6 +556,7 @@ class _Program:
         self.scheduler = scheduler
         self.step = step
         self.refs = step.refs
+        self.strides = dense(step.shape)
         self.loads: dict[Any, int] = {}
 
     def add(self, nodes: list[Node]) -> None:
@@ -585,7 +586,12 @@ class _Program:
     def load(self, x: Value, dtype: Dtype | None = None) -> int:
         """The register of a value, converted to `dtype`."""
         scheduler, step = self.scheduler, self.step
-        own, shape = x.aval.dtype, x.aval.shape
+        shape, own, _ = x.aval
+        if dtype is None and x not in scheduler.views:
+            operand = Operand(READ, scheduler.storage(x), own, 0, self.strides, own)
+            ref = self.refs[x] = ~len(step.operands)
+            step.operands.append(operand)
+            return ref
         dtype = dtype or own
         if dtype == own:
             held = self.held(x)
