@@ -218,12 +218,13 @@ class Callbacks:
     poll: Callable[[], int] | None = None
 
 
-@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+# Callbacks of our own: the library's `extern "Python"` functions are the executables'.
+@ffi.callback("int(void *, uint32_t, const void *const *, void *const *)", error=1)  # type: ignore[untyped-decorator]
 def _host(context: Any, function: int, inputs: Any, outputs: Any) -> int:
     return ffi.from_handle(context).host(function, inputs, outputs)
 
 
-@ffi.def_extern(error=1)  # type: ignore[untyped-decorator]
+@ffi.callback("int(void *)", error=1)  # type: ignore[untyped-decorator]
 def _poll(context: Any) -> int:
     return ffi.from_handle(context).poll()
 
@@ -251,9 +252,9 @@ def run(
     args.workspace, args.workspace_size = ffi.cast("void *", workspace.ctypes.data), workspace.nbytes
     args.max_work, args.context, args.error = max_work, handle, error
     if callbacks and callbacks.host:
-        args.host = lib._host
+        args.host = _host
     if callbacks and callbacks.poll:
-        args.poll = lib._poll
+        args.poll = _poll
     check(lib.ad_plan_run(prepared, args), error)
 
 
