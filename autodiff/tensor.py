@@ -19,7 +19,7 @@ from autodiff.errors import ConversionError, placed, user_line
 from autodiff.ir import Array, Dtype, Line, Shape, Value
 from autodiff.misuse import conversion_error
 from autodiff.numpy import creation, indexing, products, reductions, selection, shapes  # noqa: F401
-from autodiff.numpy.elementwise import LOOPS, apply, apply1, apply2
+from autodiff.numpy.elementwise import LOOPS, apply, apply1, apply2, apply_number
 from autodiff.numpy.promotion import leaf, lift, operand, supported
 from autodiff.numpy.registry import IMPLEMENTATIONS, known, unsupported
 from autodiff.ops.logic import convert
@@ -365,7 +365,7 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         if not self.shape:
             raise TypeError("iteration over a 0-d array")
-        return iter([self[i] for i in range(self.shape[0])])
+        return (self[i] for i in range(self.shape[0]))  # one by one, so that each may be written to
 
     def __copy__(self) -> Tensor:
         return self.copy()
@@ -732,12 +732,15 @@ def _ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[
 
 def _with_operand(ufunc: np.ufunc, tensor: Tensor, other: Any, reflected: bool) -> Value | None:
     """An operator of a tensor and what is none; None where it is no operand at all."""
-    if type(other) not in (float, int) and not isinstance(other, _OPERANDS):
+    x = tensor._value
+    if type(other) is float or type(other) is int:
+        result = apply_number(ufunc, x, other, reflected)
+        weak = x.aval.weak and ir.is_float(result.dtype)
+        return convert(result, result.dtype, weak=True) if weak else result
+    if not isinstance(other, _OPERANDS):
         return None
-    x, y = tensor._value, operand(_unwrapped(other))
-    result = apply(ufunc, (y, x) if reflected else (x, y))
-    weak = x.aval.weak and type(y) in (float, int) and ir.is_float(result.dtype)
-    return convert(result, result.dtype, weak=True) if weak else result
+    y = operand(_unwrapped(other))
+    return apply(ufunc, (y, x) if reflected else (x, y))
 
 
 def _binary(ufunc: np.ufunc) -> Callable[[Tensor, Any], Any]:

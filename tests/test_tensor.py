@@ -270,6 +270,14 @@ def test_writing_into_what_was_made_inside() -> None:
     np.testing.assert_array_equal(y.value, [4, 4, 4])
 
 
+def test_rows_of_a_loop_are_written_to() -> None:
+    x = np.ones_like(Tensor(np.zeros((3, 2))))
+    for i, row in enumerate(x):
+        row *= i
+        row[0] = 7
+    np.testing.assert_array_equal(x.value, [[7, 0], [7, 1], [7, 2]])
+
+
 def test_derivatives_pass_through_writes() -> None:
     x = Tensor([1.0, 2.0, 3.0])
     y = np.zeros_like(x)

@@ -273,6 +273,30 @@ def apply2(ufunc: np.ufunc, x: Value, y: Value) -> Value:
     return apply(ufunc, (x, y))
 
 
+_with_number: dict[tuple[np.ufunc, Dtype, type, bool], Loop | None] = {}
+"""Loops for an operand of one dtype, which is the loop's too, and a Python number."""
+
+
+def apply_number(ufunc: np.ufunc, x: Value, number: float, reflected: bool) -> Value:
+    """`ufunc` of a value and a Python number (of the number and the value, if `reflected`)."""
+    aval = x.aval
+    if not aval.weak:
+        key = (ufunc, aval.dtype, type(number), reflected)
+        if key not in _with_number:
+            kinds = (aval.dtype, kind_of(number))
+            function, dtypes = resolve(ufunc, kinds[::-1] if reflected else kinds)
+            same = dtypes == (aval.dtype, aval.dtype) and (function is not POWER or reflected)
+            _with_number[key] = function if same else None
+        loop = _with_number[key]
+        if loop is not None:
+            try:
+                other = lift_to(number, aval.dtype, aval.shape)
+            except OverflowError:
+                return apply(ufunc, (number, x) if reflected else (x, number))
+            return loop(other, x) if reflected else loop(x, other)
+    return apply(ufunc, (number, x) if reflected else (x, number))
+
+
 def apply1(ufunc: np.ufunc, x: Value) -> Value:
     """`ufunc` of one value."""
     aval = x.aval

@@ -118,7 +118,10 @@ def leaf(array: Array, weak: bool = False) -> Value:
 def lift(x: Operand, dtype: Dtype | None = None) -> Value:
     """`x` as a value of that dtype (its own if None), not weak."""
     if isinstance(x, Value):
-        return convert(x, x.aval.dtype if dtype is None else dtype)
+        aval = x.aval
+        if not aval.weak and (dtype is None or dtype is aval.dtype):
+            return x
+        return convert(x, aval.dtype if dtype is None else dtype)
     if dtype is None:
         dtype = dtype_of(x)
     if not isinstance(x, np.ndarray):
@@ -150,9 +153,14 @@ def spread(x: Value, shape: Shape) -> Value:
 
 def lift_to(x: Operand, dtype: Dtype, shape: Shape) -> Value:
     """`x` as a value of that dtype and shape."""
-    if not isinstance(x, (Value, np.ndarray)) and ir.current().interns:
+    if isinstance(x, (Value, np.ndarray)):
+        return spread(lift(x, dtype), shape)
+    if ir.current().interns:
         return ir.full(x, shape, dtype)
-    return spread(lift(x, dtype), shape)
+    array = np.array(x, dtype)
+    array.flags.writeable = False
+    value = leaf(array)
+    return broadcast(value, shape=shape, axes=()) if shape else value
 
 
 def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
