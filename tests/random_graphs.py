@@ -303,7 +303,7 @@ def random_case(rng: random.Random, size: int) -> Case:
         maker.values += inputs
         for _ in range(size):
             maker.grow()
-        outputs = [rng.choice(maker.values) for _ in range(rng.randint(1, 5))] + [maker.values[-1]]
+        outputs = [rng.choice(maker.values) for _ in range(rng.randint(1, 8))] + maker.values[-2:]
     graph = Graph(tuple(inputs), tuple(outputs))
     arrays = [random_array(rng, aval.shape, aval.dtype) for aval in avals]
     return Case(graph, arrays, [y not in maker.rough for y in outputs], _magnitude(graph, arrays))

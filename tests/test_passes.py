@@ -15,7 +15,7 @@ from autodiff import ir
 from autodiff.executable import Executable, compile_graph
 from autodiff.interpret import interpret
 from autodiff.ir import BOOL, FLOAT32, FLOAT64, OPS, Array, Aval, Dtype, Graph, Shape, Value
-from autodiff.passes import ALL, optimise
+from autodiff.passes import ALL, fuse, optimise
 from autodiff.passes.canonical import canonical
 from autodiff.passes.simplify import simplify
 
@@ -51,10 +51,18 @@ def donations(case: Case, rng: random.Random) -> dict[int, int]:
 
 
 @property_test
-@given(st.integers(0, 2**32), st.integers(1, 60))
-def test_passes_change_no_bit(seed: int, size: int) -> None:
+@given(st.integers(0, 2**32), st.integers(1, 100), st.sampled_from([64, 10, 3]), st.sampled_from([1024, 0]))
+def test_passes_change_no_bit(seed: int, size: int, most: int, small: int) -> None:
     rng = random.Random(seed)
     case = random_case(rng, size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fuse, "MOST_OPERANDS", most)
+        patch.setattr(fuse, "MOST_SMALL", most)
+        patch.setattr(fuse, "SMALL", small)
+        check_passes_change_no_bit(case, rng)
+
+
+def check_passes_change_no_bit(case: Case, rng: random.Random) -> None:
     results = compile_graph(case.graph).run_flat(case.arrays)
     for passes in VARIANTS:
         others = compile_graph(case.graph, passes=passes).run_flat(case.arrays)
@@ -243,6 +251,14 @@ def test_widths_are_separate_regions() -> None:
     assert steps(compiled(function, ((7,), FLOAT32))) == ["cos", "fused: convert sin"]
 
 
+def test_narrower_numbers_are_stored_by_the_region_that_computes_them() -> None:
+    def function(x: Value) -> list[Value]:
+        y = OPS["cos"](x)
+        return [OPS["convert"](y, dtype=FLOAT32, weak=False), OPS["convert"](y, dtype=ir.INT32, weak=False), y + 1.0]
+
+    assert steps(compiled(function, V)) == ["fused: cos convert convert add"]
+
+
 def test_masks_live_in_the_lanes_of_what_they_select() -> None:
     def function(x: Value) -> Value:
         return OPS["select"](OPS["logical_and"](x > 0.0, OPS["logical_not"](x > 1.0)), x, -x)
@@ -304,6 +320,20 @@ def test_memory_is_used_again() -> None:
     assert executable.plan.arena_size == 2 * 16 * 16 * 8  # a product cannot overwrite its operand; tanh can
     without = compile_graph(graph(function, ((16, 16), FLOAT64)), passes=ALL - {"reuse"})
     assert without.plan.arena_size == 99 * 16 * 16 * 8
+
+
+def test_an_input_is_overwritten_when_all_else_has_read_it() -> None:
+    def function(w: Value, x: Value) -> list[Value]:
+        new = w - _dot(_t(x), x)  # could run before the product with the old weights
+        return [new, _dot(x, w)]
+
+    executable = compile_graph(graph(function, ((4, 4), FLOAT64), ((9, 4), FLOAT64)), {0: 0})
+    assert steps(executable) == ["dot_general", "dot_general", "sub"]
+    w, x = np.eye(4), np.arange(36.0).reshape(9, 4)
+    new, product = executable.run_flat([w, x])
+    assert new is w
+    np.testing.assert_allclose(new, np.eye(4) - x.T @ x)
+    np.testing.assert_array_equal(product, x)
 
 
 def test_constants_are_in_the_plan_once() -> None:

@@ -8,6 +8,7 @@ stage), so these are the regions, except that
 
 - a reduction ends in the region of what it reduces, if that splits the space as the region's other reductions do
   (kept | reduced | kept), else on the next stage where one does;
+- a conversion to narrower numbers ends in the region that computes what it converts;
 - in a large space, nodes that share neither operands nor results stay apart, since together they would only hold more
   registers; in a small one (`SMALL`) they run together, since a step of its own would cost more;
 - a region has at most `MOST_OPERANDS` operands in memory (`MOST_SMALL` in small spaces); a longer one is cut where that
@@ -22,10 +23,11 @@ Regions run in the order of the program, as far as their dependencies allow.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from heapq import heapify, heappop, heappush
+from typing import Any
 
-from autodiff.ir import BOOL, Aval, Node, Shape, Value, argument_op, constant_op
+from autodiff.ir import BOOL, OPS, Aval, Node, Shape, Value, argument_op, constant_op
 from autodiff.passes.canonical import REDUCTIONS, reduced_group
 from autodiff.passes.views import View, is_dense, squeezed
 
@@ -34,6 +36,9 @@ SMALL = 1024
 
 MOST_OPERANDS = 64
 MOST_SMALL = 224
+
+
+_CONVERT = OPS["convert"]
 
 
 class Region:
@@ -55,10 +60,20 @@ def lane_of_mask(node: Node, hint: int) -> int:
 
 
 def regions(
-    nodes: list[Node], outputs: Collection[Value], views: dict[Value, View], *, fuse: bool, sink: bool
+    nodes: list[Node],
+    outputs: Collection[Value],
+    views: dict[Value, View],
+    overwrites: Mapping[Value, Value],
+    *,
+    fuse: bool,
+    sink: bool,
 ) -> list[Region]:
-    """The nodes that compute something, in the order they run in."""
-    return _Fusion(nodes, outputs, views).run(sink) if fuse else list(_one_by_one(nodes, views))
+    """The nodes that compute something, in the order they run in.
+
+    `overwrites` maps values to the inputs in whose memory they had best be made: after all else that reads those, if
+    it can be.
+    """
+    return _Fusion(nodes, outputs, views).run(overwrites, sink) if fuse else list(_one_by_one(nodes, views))
 
 
 def _one_by_one(nodes: list[Node], views: dict[Value, View]) -> Iterator[Region]:
@@ -86,18 +101,18 @@ class _Fusion:
         self.class_of: dict[Aval, int] = {}
         self.hints: dict[Value, int] | None = None
         self.splits: dict[tuple[int, int], tuple[int, int, int]] = {}  # how a stage's class is reduced
-        self.reductions: dict[Node, int] = {}  # and their classes
+        self.ends: dict[Node, int] = {}  # nodes that only store something of a region, and its class
         self.sources: dict[Node, tuple[Value, ...]] = {}  # what nodes that use views look at
         self.askew: dict[Node, set[Value]] = {}  # those of them that they do not see as a register holds them
         self.inner: dict[Value, int] = {}  # uses of a value from a register
         self.users: dict[Value, list[Node]] = {}  # the others, by which it has to be in memory
         self.outputs = {views[y].root if y in views else y for y in outputs}
 
-    def run(self, sink: bool) -> list[Region]:
+    def run(self, overwrites: Mapping[Value, Value], sink: bool) -> list[Region]:
         self.level()
         if sink:
             self.sink()
-        return self.in_order(self.cut())
+        return self.in_order(self.cut(), overwrites)
 
     # ---- stages ----
 
@@ -139,6 +154,8 @@ class _Fusion:
             sources = node.inputs if views.isdisjoint(node.inputs) else self.see(node)
             cls = -2  # as nothing else
             if op.elementwise:
+                if op is _CONVERT and self.level_narrowing(node, sources):
+                    continue
                 known = class_of.get(node.aval)
                 cls = self.class_of_new(node) if known is None else known
             elif op in REDUCTIONS:
@@ -208,11 +225,22 @@ class _Fusion:
         while self.splits.setdefault((stage, cls), split) != split:
             stage += 1
         self.place[node] = (stage, -1)
-        self.reductions[node] = cls
+        self.ends[node] = cls
         if at == (stage, cls) and node not in self.askew:
             self.inner[sources[0]] = self.inner.get(sources[0], 0) + 1
         elif at is not None:
             self.users.setdefault(sources[0], []).append(node)
+
+    def level_narrowing(self, node: Node, sources: tuple[Value, ...]) -> bool:
+        """Whether a conversion is to a narrower number than a region computes: that is stored converted."""
+        own, dtype = node.inputs[0].aval.dtype, node.aval.dtype
+        at = self.place.get(sources[0])
+        if dtype == BOOL or dtype.itemsize >= own.itemsize or at is None or at[1] < 0 or node in self.askew:
+            return False
+        self.place[node] = (at[0], -1)
+        self.ends[node] = at[1]
+        self.inner[sources[0]] = self.inner.get(sources[0], 0) + 1
+        return True
 
     # ---- sinking ----
 
@@ -248,7 +276,7 @@ class _Fusion:
         stages = set()
         for user in self.users[node]:
             stage, its_class = self.place[user]
-            if cls not in (its_class, self.reductions.get(user)) or node in self.askew.get(user, ()):
+            if cls not in (its_class, self.ends.get(user)) or node in self.askew.get(user, ()):
                 return 0
             stages.add(stage)
         return stages.pop() if len(stages) == 1 else 0
@@ -263,7 +291,7 @@ class _Fusion:
         for node in self.nodes:
             key = place[node]
             if key[1] < 0:
-                cls = self.reductions.get(node)
+                cls = self.ends.get(node)
                 if cls is None:
                     made.append(Region([node]))
                     continue
@@ -282,7 +310,7 @@ class _Fusion:
             parts = [group] if size <= SMALL or len(group) == 1 else self.connected(group)
             for part in parts:
                 for piece in self.pieces(part, MOST_SMALL if size <= SMALL else MOST_OPERANDS):
-                    reduces = key in self.splits and not self.reductions.keys().isdisjoint(piece)
+                    reduces = key in self.splits and any(node.op in REDUCTIONS for node in piece)
                     made.append(Region(piece, space, lane, self.splits[key] if reduces else None))
         return made
 
@@ -337,42 +365,65 @@ class _Fusion:
 
     # ---- order ----
 
-    def in_order(self, made: list[Region]) -> list[Region]:
+    def in_order(self, made: list[Region], overwrites: Mapping[Value, Value]) -> list[Region]:
         """Topologically sorted; of those that could run next, the one that the program began first."""
         made.sort(key=_first_serial)
         owner: dict[Value | None, int] = {}
         for i, region in enumerate(made):
             for node in region.nodes:
                 owner[node] = i
-                for y in node.results or ():
-                    owner[y] = i
-        needs: list[set[int | None]] = []
-        sorted_already = True
+                for result in node.results or ():
+                    owner[result] = i
+        needs: list[set[Any]] = []
+        sorted_already = not overwrites
+        readers: dict[Value, set[int]] = {x: set() for x in overwrites.values()}
         for i, region in enumerate(made):
-            needed = {owner.get(x) for node in region.nodes for x in self.sources.get(node, node.inputs)}
-            needed -= {None, i}
+            sources = {x for node in region.nodes for x in self.sources.get(node, node.inputs)}
+            needed = {owner.get(x) for x in sources} - {None, i}
             sorted_already = sorted_already and all(j < i for j in needed if j is not None)
             needs.append(needed)
-        return made if sorted_already else _sorted(made, needs)
+            for x in readers.keys() & sources:
+                readers[x].add(i)
+        if sorted_already:
+            return made
+        rather_after: dict[int, set[int]] = {}
+        for y, x in overwrites.items():
+            if y in owner:
+                rather_after.setdefault(owner[y], set()).update(readers[x] - {owner[y]})
+        return [made[i] for i in _sorted(needs, rather_after)]
 
 
-def _sorted(made: list[Region], needs: list[set[int | None]]) -> list[Region]:
-    followers: list[list[int]] = [[] for _ in made]
+def _sorted(needs: list[set[int]], rather_after: dict[int, set[int]]) -> list[int]:
+    """The lowest number next that needs nothing to come; one that had rather wait for others, if there is no other."""
+    followers: list[list[int]] = [[] for _ in needs]
     for i, needed in enumerate(needs):
         for j in needed:
-            assert j is not None
             followers[j].append(i)
+    wishers: dict[int, list[int]] = {}
+    for i, wished in rather_after.items():
+        for j in wished:
+            wishers.setdefault(j, []).append(i)
+    wishes = {i: len(wished) for i, wished in rather_after.items()}
     waiting = [len(needed) for needed in needs]
-    ready = [i for i, n in enumerate(waiting) if not n]  # sorted, hence a heap
-    order: list[Region] = []
-    while ready:
-        i = heappop(ready)
-        order.append(made[i])
+    ready = [i for i, n in enumerate(waiting) if not n and not wishes.get(i)]  # sorted, hence a heap
+    reluctant = [i for i, n in enumerate(waiting) if not n and wishes.get(i)]
+    order: list[int] = []
+    done: set[int] = set()
+    while ready or reluctant:
+        i = heappop(ready or reluctant)
+        if i in done:
+            continue
+        done.add(i)
+        order.append(i)
         for j in followers[i]:
             waiting[j] -= 1
             if not waiting[j]:
+                heappush(reluctant if wishes.get(j) else ready, j)
+        for j in wishers.get(i, ()):
+            wishes[j] -= 1
+            if not wishes[j] and not waiting[j]:
                 heappush(ready, j)
-    assert len(order) == len(made), "regions depend on each other"
+    assert len(order) == len(needs), "regions depend on each other"
     return order
 
 

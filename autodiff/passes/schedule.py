@@ -27,6 +27,7 @@ from autodiff.ir import (
     Value,
     constant_op,
     full_op,
+    literal,
 )
 from autodiff.ops.contraction import Axes, free_axes
 from autodiff.passes.canonical import REDUCTIONS
@@ -36,8 +37,8 @@ from autodiff.passes.views import View, dense, is_dense, look, squeezed, squeeze
 INPUT, OUTPUT, CONSTANT, ARENA = "input", "output", "constant", "arena"
 READ, WRITE = "read", "write"
 
-IOTA_CONSTANT = 4096
-"""Bytes up to which 0, 1, 2 ... is part of the plan rather than counted out in every run."""
+CONSTANT_BYTES = 4096
+"""Bytes up to which 0, 1, 2 ... or a literal spread over memory is part of the plan, and not written in every run."""
 
 
 class Storage:
@@ -217,7 +218,8 @@ class _Scheduler:
         early, late, last = self.sort_copies(copies)
         for y, target in early:
             self.copy(y, target)
-        for region in regions(graph.nodes, graph.outputs, self.views, fuse=fuse, sink=sink):
+        overwrites = {self.root(graph.outputs[j]): graph.inputs[i] for i, j in self.donated.items()}
+        for region in regions(graph.nodes, graph.outputs, self.views, overwrites, fuse=fuse, sink=sink):
             if region.lane:
                 self.run_region(region)
             else:
@@ -359,8 +361,11 @@ class _Scheduler:
         access = self.access(x)
         if is_dense(x.aval.shape, access.strides):
             return access
-        target = Storage(ARENA, _bytes(x))
-        self.copy(x, target, access)
+        if self.root(x).node.op is full_op and _bytes(x) <= CONSTANT_BYTES:
+            target = Storage(CONSTANT, _bytes(x), data=np.full(x.aval.shape, literal(self.root(x)), x.aval.dtype))
+        else:
+            target = Storage(ARENA, _bytes(x))
+            self.copy(x, target, access)
         access = Access(target, 0, dense(x.aval.shape))
         if x in self.views:  # what looks at x later may as well look at the copy
             self.views[x] = View(x, 0, access.strides)
@@ -419,7 +424,7 @@ class _Scheduler:
 
     def run_iota(self, node: Node) -> None:
         dtype = node.aval.dtype
-        if _bytes(node) <= IOTA_CONSTANT and node not in self.storages:
+        if _bytes(node) <= CONSTANT_BYTES and node not in self.storages:
             self.constant(node, node.op.oracle(**node.params))
             return
         operands = [Operand(WRITE, self.result(node), dtype, 0, (1,), dtype)]
@@ -568,6 +573,8 @@ class _Program:
                 if op in _REDUCTION_ROLES:
                     self.reduce(node)
                     continue
+                if self.narrow(node):
+                    continue
                 ref, done = self.convert(node)
                 if done:
                     refs[node] = ref
@@ -619,6 +626,17 @@ class _Program:
             return None
         same = squeezed(view.root.aval.shape) == self.step.shape and is_dense(x.aval.shape, view.strides)
         return self.refs[view.root] if same else None
+
+    def narrow(self, node: Node) -> bool:
+        """Whether a conversion ends in this region: then what a register holds is stored converted."""
+        (x,) = node.inputs
+        own, dtype = x.aval.dtype, node.aval.dtype
+        if dtype == BOOL or dtype.itemsize >= own.itemsize or own.itemsize != self.step.lane:
+            return False
+        ref = self.refs[x] if x in self.refs else self.load(x)
+        storage = self.scheduler.result(node)
+        self.step.operands.append(Operand(WRITE, storage, dtype, 0, self.strides, own, ref))
+        return True
 
     def convert(self, node: Node) -> tuple[int, bool]:
         """The register to convert, and whether that has been done already, on the way into it.
