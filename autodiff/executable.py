@@ -356,7 +356,7 @@ _evaluations = _Cache(256)
 def evaluate(values: Sequence[Value]) -> list[Array]:
     """The NumPy values of nodes made outside `compile`; they are kept, and computing starts from what is known.
 
-    Networks of the same structure share one executable, so that a loop compiles once.
+    Networks of the same structure, written in the same lines, share one executable, so that a loop compiles once.
     """
     wanted = list(dict.fromkeys([x for x in values if x.data is None]))
     if wanted:
@@ -364,7 +364,7 @@ def evaluate(values: Sequence[Value]) -> list[Array]:
         numbers: dict[Value, int] = {x: i for i, x in enumerate(leaves)}
         key: list[Any] = [x.aval[:2] for x in leaves]
         for node in nodes:
-            key.append((node.op, *node.params.values(), *[numbers[x] for x in node.inputs]))
+            key.append((node.op, node.line, *node.params.values(), *[numbers[x] for x in node.inputs]))
             for y in node.outputs:
                 numbers[y] = len(numbers)
         key.append(tuple([numbers[x] for x in wanted]))

@@ -424,3 +424,14 @@ def test_deep_networks() -> None:
     for _ in range(20_000):
         want = np.sin(want) + 1
     np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+def test_equal_structure_elsewhere_in_the_source_names_its_own_line() -> None:
+    table, index = ir.argument(Aval((3,), FLOAT64)), ir.argument(Aval((), INT64))
+    table.data, index.data = np.zeros(3), np.array(7)
+    for line in (ir.Line("first.py", 1), ir.Line("second.py", 2)):
+        ir.current().line = line
+        value = OPS["gather"](table, index)
+        ir.current().line = None
+        with pytest.raises(IndexError, match=str(line)):
+            evaluate([value])
