@@ -95,10 +95,10 @@ class Lowered(_Callable):
         paths = binder.parameters.paths(signature.structure)
         traced = [path for path, leaf in zip(paths, signature.leaves, strict=True) if isinstance(leaf, Aval)]
         run: Run = executable.run_flat
-        donated = executable.donated
-        if donated:
-            run = donation.Donation(binder.parameters.name, traced, tuple(donated), run)
-        scalars = frozenset(i for i, y in enumerate(executable.outputs) if not y.shape and i not in donated.values())
+        if executable.donated:
+            run = donation.Donation(binder.parameters.name, traced, executable)
+        kept = executable.donated.values()
+        scalars = frozenset(i for i, y in enumerate(executable.outputs) if not y.shape and i not in kept)
         self._route = Route(signature, run, result, scalars)
 
     @property
@@ -110,6 +110,11 @@ class Lowered(_Callable):
     def plan(self) -> Plan:
         """What runs, step by step."""
         return self._executable.plan
+
+    @property
+    def isa(self) -> str:
+        """The instruction set it runs on."""
+        return self._executable.isa
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file, which `load` reads."""
@@ -163,7 +168,7 @@ class Compiled(_Callable):
         self._fast: list[Lowered] = []
         self._latest: Signature | None = None
         self._compiles = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from autodiff import errors
-from autodiff.callpath import Run
 from autodiff.errors import placed
+from autodiff.executable import Executable
 from autodiff.ir import Array, Aval
 
 
@@ -55,11 +55,13 @@ def match(
 class Donation:
     """Runs an executable some of whose inputs are donated, and says which argument cannot be."""
 
-    def __init__(self, name: str, paths: Sequence[str], donated: Sequence[int], run: Run):
+    def __init__(self, name: str, paths: Sequence[str], executable: Executable):
         self.name = name
         self.paths = tuple(paths)
-        self.donated = tuple(donated)
-        self.run = run
+        self.donated = tuple(executable.donated)
+        self.run = executable.run_flat
+        # these the executable copies before it looks for overlaps; a Python float has an array of its own anyway
+        self.copied = [i for i in executable.small_inputs if not executable.inputs[i].weak]
 
     def __call__(self, arrays: list[Array]) -> Sequence[Array]:
         """Run it.
@@ -67,6 +69,11 @@ class Donation:
         Raises:
             ValueError: naming the argument that cannot be written to or overlaps another.
         """
+        for i in self.copied:
+            x = arrays[i]
+            for j in self.donated:
+                if np.may_share_memory(x, arrays[j]):
+                    self.explain(arrays)
         try:
             return self.run(arrays)
         except ValueError:

@@ -121,7 +121,7 @@ def static(x: Any) -> Static | StaticFloat:
     try:
         hash(x)
     except TypeError:
-        if isinstance(x, np.ndarray):
+        if hasattr(x, "shape"):
             raise TypeError(f"is an array, shape {x.shape}, where a static value is asked for") from None
         raise TypeError(
             f"is a {type(x).__name__}, which is no array and not hashable: pass arrays in tuples, lists, dicts or "

@@ -1,13 +1,15 @@
-"""Checks derivatives against finite differences."""
+"""For tests: derivatives against finite differences, and the choice of an instruction set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from autodiff import api
+from autodiff._native import lib
 from autodiff.derivative import Subject
 from autodiff.ir import Array
 from autodiff.pytree import flatten, flatten_like
@@ -64,6 +66,31 @@ def check_grads(
     xs = [np.array(leaves[i], np.float64) for i in wanted]
     check = _Check(parameters.name, [names[i] for i in wanted], tuple(modes), (eps, rtol, atol), seed)
     check.run(of_wanted, xs, order, "")
+
+
+@contextmanager
+def instruction_set(name: str) -> Iterator[None]:
+    """Prepare what is compiled meanwhile for an instruction set of the machine: "base", "avx2", "avx512".
+
+    What has been compiled before keeps its own.  The choice is the whole process's.
+
+    Raises:
+        ValueError: if this build or this machine does not have it.
+
+    >>> import numpy as np
+    >>> import autodiff as ad
+    >>> with ad.testing.instruction_set("base"):
+    ...     executable = ad.compile(np.sin).lower(1.0)
+    >>> executable.isa
+    'base'
+    """
+    before = lib.ad_isa_selected()
+    if lib.ad_isa_select(name.encode()) != lib.AD_OK:
+        raise ValueError(f"there is no instruction set {name!r} here")
+    try:
+        yield
+    finally:
+        lib.ad_isa_select(before)
 
 
 def _is_floating(x: Any) -> bool:

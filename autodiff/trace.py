@@ -55,11 +55,12 @@ def inline(function: Callable[..., Any], binder: Binder, leaves: list[Any], stru
     """
     is_static = binder.static_leaves(structure)
     for i, x in enumerate(leaves):
-        if type(x) is Tensor:
+        held = bool(is_static) and is_static[i]
+        if type(x) is Tensor and not held:
             leaves[i] = Tensor._of(identity(x._value))
             continue
         try:
-            found = static(x) if is_static and is_static[i] else describe(x)
+            found = static(x) if held else describe(x)
         except TypeError as error:
             raise TypeError(placed(errors.user_line(), binder.complaint(structure, i, error))) from None
         if isinstance(found, Aval):

@@ -789,3 +789,23 @@ def test_long_chains() -> None:
 
     bare, fast = ad.grad(f)(0.5), ad.compile(ad.grad(f))(0.5)
     assert bare == pytest.approx(fast, rel=1e-12)
+
+
+# ---- instruction sets ----------------------------------------------------------------------------------------------
+
+
+def test_the_same_bits_on_every_instruction_set() -> None:
+    args = X, np.linspace(-1, 1, 300).reshape(100, 3), np.linspace(0, 1, 100) > 0.5
+    results = []
+    for name in ("base", "avx2", "avx512"):
+        try:
+            with ad.testing.instruction_set(name):
+                executable = ad.compile(ad.grad(lambda w, x, y: np.sum(np.sqrt(np.abs(x @ w)) * y))).lower(*args)
+        except ValueError:
+            continue  # not on this machine
+        assert executable.isa == name
+        results.append(executable(*args))
+    for result in results:
+        np.testing.assert_array_equal(result, results[0])
+    with pytest.raises(ValueError, match="no instruction set 'abacus'"), ad.testing.instruction_set("abacus"):
+        pass

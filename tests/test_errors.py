@@ -87,6 +87,8 @@ def test_static_arguments_have_to_be_hashable() -> None:
     f = ad.compile(lambda x, axes: np.sum(x, axes), static_argnums=1)
     raises(TypeError, r"argument axes is an array, shape \(3,\), where a static value", lambda: f(X, X))
     raises(TypeError, "argument axes is a set", lambda: f(X, {0}))
+    with pytest.raises(TypeError, match=r"argument axes is an array, shape \(3,\), where a static value"):
+        ad.grad(lambda a: f(X, a))(X)
 
 
 def test_argnums_have_to_fit() -> None:
