@@ -1,4 +1,4 @@
-/* Inside the library: what preparing a plan makes of it, and the kernels that run that, one table an instruction set. */
+/* Inside the library: what is made of a plan before it runs, and the kernels, one table an instruction set. */
 #ifndef AD_KERNELS_H
 #define AD_KERNELS_H
 

@@ -9,6 +9,7 @@ static const int64_t TILE_LEAST = 1024;             /* bytes; shorter and callin
 static const int64_t TILE_MOST = 4096;              /* bytes; longer gains nothing */
 static const int64_t STRIP_BYTES = 128 << 10;       /* accumulators of column reductions, in the second level */
 static const int64_t STREAM_LEAST = 512 << 10;      /* bytes of an operand that will not be in the second level */
+static const uint32_t STREAM_OPS = 4;               /* with fewer, the hardware's prefetching does better alone */
 static const int64_t LINE_MOST = 256;               /* elements of a line that is packed with others into a tile */
 
 typedef struct maker {
@@ -242,7 +243,8 @@ static void cut(const maker *m, ad_task *task, ad_arg *args) {
             int64_t inside = 1;
             while (d && inside < task->line) inside *= task->shape[--d];
             while (d && args[i].strides[d - 1] == 0) d--;
-            if (d == 0 && args[i].role == AD_READ && args[i].access == AD_ACCESS_WALK) args[i].access = AD_ACCESS_ONCE;
+            bool walked = args[i].role == AD_READ && args[i].access == AD_ACCESS_WALK;
+            if (d == 0 && walked) args[i].access = AD_ACCESS_ONCE;
         }
     }
 
@@ -252,7 +254,7 @@ static void cut(const maker *m, ad_task *task, ad_arg *args) {
     int64_t most = n ? STRIP_BYTES / (n * (levels + 1) * task->lane) / task->tile * task->tile : 0;
     if (task->by_column && task->group == 1) task->strip = smaller(task->line, most ? most : task->tile);
 
-    task->streams = task->size * task->lane >= STREAM_LEAST;
+    task->streams = task->size * task->lane >= STREAM_LEAST && task->n_ops >= STREAM_OPS;
     /* No gap between tiles: stores to one at the loads' place in another, or close behind it, modulo 4096, stall them. */
     task->tile_stride = bytes;
     task->staging = task->n_slots * (uint64_t)task->tile_stride;

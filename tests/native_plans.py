@@ -203,11 +203,21 @@ def load(data: bytes) -> Any:
     return ffi.gc(prepared[0], lib.ad_plan_free)
 
 
+GUARD = 0xA5
+
+
 def aligned(nbytes: int) -> Array:
-    """Bytes on a 64-byte boundary, of exactly that number."""
-    raw = np.full(nbytes + 64, 0xA5, np.uint8)
+    """That many bytes on a 64-byte boundary, with guards behind them."""
+    raw = np.full(nbytes + 128, GUARD, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + nbytes]
+
+
+def untouched_behind(array: Array) -> bool:
+    raw = array.base
+    assert isinstance(raw, np.ndarray)
+    end = -raw.ctypes.data % 64 + array.nbytes
+    return bool(np.all(raw[end:] == GUARD))
 
 
 @dataclass
@@ -255,7 +265,9 @@ def run(
         args.host = _host
     if callbacks and callbacks.poll:
         args.poll = _poll
-    check(lib.ad_plan_run(prepared, args), error)
+    status = lib.ad_plan_run(prepared, args)
+    assert untouched_behind(workspace)
+    check(status, error)
 
 
 def element_strides(array: Array) -> list[int]:

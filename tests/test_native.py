@@ -147,8 +147,10 @@ def test_opcode(name: str, dtype: str, n: int) -> None:
         np.testing.assert_array_equal(np.isnan(out), np.isnan(want))
         finite = np.isfinite(want) & np.isfinite(out)
         same(out[~finite & ~np.isnan(want)], want[~finite & ~np.isnan(want)])
+        ulp = np.abs(np.nextafter(want[finite], np.zeros((), dtype)).astype("f8") - want[finite].astype("f8"))
         difference = np.abs(out[finite].astype("f8") - want[finite].astype("f8"))
-        assert np.all(difference <= 4 * np.spacing(np.abs(want[finite])).astype("f8"))
+        tiny = float(np.finfo(dtype).smallest_subnormal)
+        assert np.all(difference <= 8 * np.maximum(ulp, tiny))  # test_vmath.py has the true bounds
     elif name in ("maximum", "minimum"):  # which of two equal zeros is not NumPy's promise
         np.testing.assert_array_equal(out, want)
     else:
@@ -417,7 +419,7 @@ def test_extrema(shape: tuple[int, ...], n_outer: int, n_reduced: int, dtype: st
 
 def test_map_and_reduction_in_one_step_with_spread_results() -> None:
     x = numbers("float64", (37, 50))
-    x[~np.isfinite(x)] = 1
+    x[~(np.abs(x) < 1e100)] = 1
     y, rows = np.empty((37, 50)), np.zeros((37, 3))
     results = [(WRITE, y, 1, "float64"), (SUM, rows[:, 1], 1, "float64")]
     instrs = [("add", "float64", 1, [0, 0])]
@@ -552,7 +554,7 @@ def test_index_out_of_range(bad: int) -> None:
 @pytest.mark.parametrize("role", [MAX, MIN])
 def test_arg_reduce(dtype: str, shape: tuple[int, ...], n_outer: int, role: int) -> None:
     find = np.argmax if role == MAX else np.argmin
-    for seed, operand in enumerate([numbers(dtype, shape), numbers(dtype, shape, 1) * np.array(0, dtype)]):
+    for seed, operand in enumerate([numbers(dtype, shape), np.zeros(shape, dtype)]):
         x = np.ascontiguousarray(operand.T).T if seed else operand
         out = np.zeros(shape[:n_outer] + shape[n_outer + 1 :], "int64")
         strides = element_strides(out)
