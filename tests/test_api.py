@@ -794,13 +794,13 @@ def test_long_chains() -> None:
 # ---- instruction sets ----------------------------------------------------------------------------------------------
 
 
-def test_the_same_bits_on_every_instruction_set() -> None:
-    args = X, np.linspace(-1, 1, 300).reshape(100, 3), np.linspace(0, 1, 100) > 0.5
+def test_arithmetic_has_the_same_bits_on_every_instruction_set() -> None:
+    args = X, np.linspace(-1, 1, 3000).reshape(1000, 3)
     results = []
     for name in ("base", "avx2", "avx512"):
         try:
             with ad.testing.instruction_set(name):
-                executable = ad.compile(ad.grad(lambda w, x, y: np.sum(np.sqrt(np.abs(x @ w)) * y))).lower(*args)
+                executable = ad.compile(ad.grad(lambda w, x: np.sum(np.sqrt(np.abs(x * w + 1)) / 3))).lower(*args)
         except ValueError:
             continue  # not on this machine
         assert executable.isa == name
