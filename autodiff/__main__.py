@@ -49,12 +49,14 @@ def draw(trained: train_digits.Trained, path: Path) -> str:
     axes = left.subplots()
     axes.plot(trained.losses, color="tab:blue", linewidth=0.6)
     axes.set(title=f"Test accuracy {trained.accuracy:.1%}", xlabel="step", ylabel="loss of the batch", yscale="log")
-    right.suptitle("Held-out digits, and as what they were read (red: wrong)")
+    right.suptitle("Held-out digits, and as what they were read")
     wrong = np.flatnonzero(trained.predictions != trained.data.test_labels)
     others = np.flatnonzero(trained.predictions == trained.data.test_labels)
     for place, i in zip(right.subplots(4, 6).flat, [*wrong[:6], *others[:24]], strict=False):
         place.imshow(trained.data.test_images[i].reshape(8, 8), cmap="gray_r")
-        place.set_title(str(trained.predictions[i]), color="tab:red" if i in wrong else "black", fontsize=9)
+        read, true = trained.predictions[i], trained.data.test_labels[i]
+        title, color = (f"{read}", "black") if read == true else (f"{read}, not {true}", "tab:red")
+        place.set_title(title, color=color, fontsize=9)
         place.axis("off")
     try:
         figure.savefig(path, dpi=120)
