@@ -255,7 +255,7 @@ static void cut(const maker *m, ad_task *task, ad_arg *args) {
     if (task->by_column && task->group == 1) task->strip = smaller(task->line, most ? most : task->tile);
 
     task->streams = task->size * task->lane >= STREAM_LEAST && task->n_ops >= STREAM_OPS;
-    /* No gap between tiles: stores to one at the loads' place in another, or close behind it, modulo 4096, stall them. */
+    /* No gap between tiles: a load stalls on a store shortly before it to the same place modulo 4096. */
     task->tile_stride = bytes;
     task->staging = task->n_slots * (uint64_t)task->tile_stride;
     task->staging_size = (uint64_t)(task->tile * 8 + AD_VECTOR_MAX);
