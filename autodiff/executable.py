@@ -16,7 +16,8 @@ from autodiff._native import ffi, lib
 from autodiff.ir import Array, Aval, Builder, Dtype, Graph, Node, Shape, Value
 from autodiff.lower import lower
 from autodiff.passes import ALL, optimise
-from autodiff.passes.schedule import HostFunction, schedule
+from autodiff.passes.schedule import schedule
+from autodiff.passes.steps import HostFunction
 from autodiff.plan import Plan
 
 _BEHAVED = 0x101
@@ -320,7 +321,14 @@ def _compile(graph: Graph, donated: dict[int, int], passes: Collection[str]) -> 
         raise ValueError("two inputs are donated to one output")
     inputs, outputs = [x.aval for x in graph.inputs], [y.aval for y in graph.outputs]
     graph = optimise(graph, passes)
-    steps = schedule(graph, donated, fuse="fuse" in passes, sink="sink" in passes, view="views" in passes)
+    steps = schedule(
+        graph,
+        donated,
+        fuse="fuse" in passes,
+        sink="sink" in passes,
+        recompute="recompute" in passes,
+        view="views" in passes,
+    )
     plan = lower(steps, reuse="reuse" in passes)
     return Executable(plan, inputs, outputs, donated, steps.hosts, graph)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from autodiff.ir import Line, Shape
 from autodiff.passes import ALL, memory
-from autodiff.passes.schedule import ARENA, CONSTANT, READ, Schedule, Step, Storage
+from autodiff.passes.steps import ARENA, CONSTANT, READ, Schedule, Step, Storage
 from autodiff.plan import ALIGNMENT, ARRAYS, BUFFERS, DTYPE_NUMBERS, KINDS, OPCODES, ROLES, Plan
 
 
@@ -108,6 +108,8 @@ class _Lowering:
             registers = [0] * len(rows)
         host = step.kind == "host"
         for operand, register in zip(rows, registers, strict=True):
+            if register < 0:
+                continue
             role, storage, dtype, offset, strides, reg_dtype, _ = operand
             self.operands.append(
                 (
@@ -128,9 +130,9 @@ class _Lowering:
                 len(step.shape),
                 self.shape(step.shape),
                 first_operand,
-                len(rows),
+                len(self.operands) - first_operand,
                 first_instr,
-                len(step.instrs),
+                len(self.instrs) // len(_INSTR) - first_instr,
                 n_registers,
                 step.lane,
                 step.outer,
@@ -146,28 +148,35 @@ class _Lowering:
 
         What operands load is in the first registers, as each needs one of its own; the rest are taken when something
         is computed, and used again after its last use.  What is stored keeps its register to the end.
+
+        What nobody uses, as it is computed again elsewhere, is left out; -1 is the register of an operand that is.
         """
         operands, instrs = step.operands, step.instrs
         end = len(instrs)
         register = [0] * (end + len(operands))  # by ref: what operands load counts from the back
-        last = [-1] * len(register)
-        for i, (_, _, refs, _) in enumerate(instrs):
-            for ref in refs:
-                last[ref] = i
+        last = [-1] * len(register)  # use of it
+        for operand in operands:
+            if operand.role != READ:
+                last[operand.ref] = end
+        for i in range(end - 1, -1, -1):
+            if last[i] >= 0:
+                for ref in instrs[i][2]:
+                    if last[ref] < 0:
+                        last[ref] = i
         n = 0
         for i, operand in enumerate(operands):
-            if operand.role == READ:
+            if operand.role == READ and last[~i] >= 0:
                 register[~i] = n
                 n += 1
-            else:
-                last[operand.ref] = end
         free: list[int] = []
         out, line_number = self.instrs, self.line_number
         for i, (opcode, dtype, refs, line) in enumerate(instrs):
+            if last[i] < 0:
+                continue
             sources = [register[ref] for ref in refs]
             for ref in refs:
                 if last[ref] == i:
-                    last[ref] = -1  # it may be named twice
+                    last[ref] = end  # it may be named twice
                     free.append(register[ref])
             if free:
                 target = free.pop()
@@ -183,9 +192,9 @@ class _Lowering:
             out += sources
             out += _PADDING[len(sources)]
             out.append(number)
-            if last[i] < 0:  # computed for nobody
-                free.append(target)
-        return n, [register[~i] if o.role == READ else register[o.ref] for i, o in enumerate(operands)]
+        return n, [
+            register[o.ref] if o.role != READ else register[~i] if last[~i] >= 0 else -1 for i, o in enumerate(operands)
+        ]
 
 
 _PADDING: list[tuple[int, ...]] = [(0, 0, 0), (0, 0), (0,), ()]

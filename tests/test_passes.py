@@ -279,6 +279,30 @@ def test_derivative_sinks_to_the_backward_pass() -> None:
     assert steps(executable) == ["dot_general", "tanh", "dot_general", "dot_general", "fused: mul sub mul"]
 
 
+def test_cheap_values_are_computed_again() -> None:
+    """Centred values, which both passes of a normalisation need, are not stored: x and its means are."""
+    shape = (100, 50)
+
+    def normalise(x: Value) -> Value:
+        centred = x - _spread(_sum(x, 1) / 50.0, shape, 0)
+        return centred / _spread(_sum(centred * centred, 1) + 1.0, shape, 0)
+
+    executable = compiled(normalise, (shape, FLOAT64))
+    assert executable.plan.arena_size < 100 * 50 * 8
+    assert steps(executable) == ["reduce_sum", "div", "fused: sub mul reduce_sum", "add", "div"]
+    without = compile_graph(graph(normalise, (shape, FLOAT64)), passes=ALL - {"recompute"})
+    assert without.plan.arena_size > 100 * 50 * 8
+
+
+def test_what_is_computed_again_elsewhere_is_left_out() -> None:
+    def function(x: Value) -> list[Value]:
+        y = x * 2.0
+        return [_sum(OPS["exp"](y), 0), _sum(OPS["sin"](y), 1)]
+
+    executable = compiled(function, ((100, 50), FLOAT64))
+    assert executable.plan.arena_size == 0
+
+
 def test_long_regions_are_cut() -> None:
     def function(x: Value) -> list[Value]:
         ys = [x]

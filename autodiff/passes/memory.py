@@ -6,7 +6,7 @@ from bisect import bisect_left, insort
 from operator import attrgetter
 from typing import Any
 
-from autodiff.passes.schedule import ARENA, WRITE, Schedule, Step, Storage, last_reads, may_overwrite
+from autodiff.passes.steps import ARENA, WRITE, Schedule, Step, Storage, last_reads, may_overwrite
 
 ALIGNMENT = 64
 
