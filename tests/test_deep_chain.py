@@ -37,6 +37,7 @@ def pendulum_and_derivative(start: float, steps: int) -> tuple[float, float]:
 @pytest.mark.parametrize("steps", [1, 10, 10_000])
 def test_reverse_mode(steps: int) -> None:
     executable = ad.compile(ad.value_and_grad(lambda start: pendulum(start, steps))).lower(np.float64(1.0))
+    assert executable.graph is not None
     assert len(executable.graph.nodes) >= 10 * steps
     np.testing.assert_allclose(executable(np.float64(1.0)), pendulum_and_derivative(1.0, steps), rtol=1e-9)
     np.testing.assert_allclose(executable(np.float64(2.0)), pendulum_and_derivative(2.0, steps), rtol=1e-9)
