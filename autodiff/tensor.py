@@ -98,6 +98,8 @@ class Tensor:
         line = ir.current().line = user_line(2)
         try:
             self._value = _leaf_of(value)
+        except ConversionError:
+            raise
         except TypeError as error:
             raise TypeError(placed(line, f"Tensor({type(value).__name__}): {error}")) from None
         self._storage = self._part_of = None
@@ -238,6 +240,7 @@ class Tensor:
 
         Raises:
             TypeError: inside `compile`, or where a dtype is not floating.
+            ValueError: if this tensor was computed from an earlier value of `target`, of another shape.
 
         >>> x, y = Tensor([1.0, 2.0]), Tensor(3.0)
         >>> (x * y).grad(y), (x * y).grad(x).tolist()
@@ -253,8 +256,11 @@ class Tensor:
                         line, f"a derivative {what} {tensor._value.aval} is not defined: convert it with .astype(float)"
                     )
                 )
+        versions = _versions(self._value, target)
+        for x in versions:
+            _expect_shape(x, target, line)
         total = np.zeros(target.shape, target.dtype)
-        for gradient in self._gradients(_versions(self._value, target), ".grad()"):
+        for gradient in self._gradients(versions, ".grad()"):
             total = total + gradient
         return total[()]
 
@@ -263,6 +269,7 @@ class Tensor:
 
         Raises:
             TypeError: inside `compile`, or if this tensor's dtype is not floating.
+            ValueError: if it was computed from an earlier value of a trainable tensor, of another shape.
         """
         line = ir.current().line = user_line(2)
         if not ir.is_float(self.dtype):
@@ -270,6 +277,8 @@ class Tensor:
                 placed(line, f"a derivative of {self._value.aval} is not defined: convert it with .astype(float)")
             )
         leaves = [(x, owner) for x in _leaves(self._value) if (owner := _made_by(x)) is not None and owner.trainable]
+        for x, owner in leaves:
+            _expect_shape(x, owner, line)
         for (_, owner), gradient in zip(leaves, self._gradients([x for x, _ in leaves], ".backward()"), strict=True):
             made = owner._made
             assert made is not None
@@ -277,9 +286,11 @@ class Tensor:
 
     def _gradients(self, targets: Sequence[Value], asked: str) -> list[Array]:
         """Derivatives with respect to values, as arrays of our own."""
-        if state.compiling():
-            raise conversion_error(asked, self._value.aval, "has no value inside compile", known=False)
         y = self._value
+        if state.compiling():
+            raise conversion_error(asked, y.aval, "has no value inside compile", known=False)
+        if state.depends_on_active(y):
+            raise conversion_error(asked, y.aval, "would silently lose the derivative that is being taken")
         cotangents = pullback([y], targets, [y.full_like(1)])
         known = [ct for ct in cotangents if ct is not None]
         values = iter(_evaluate(known))
@@ -452,7 +463,7 @@ class Tensor:
         others = [t for t in self._storage.live() if not any(t is c for c in chain)] if self._storage else []
         stale = None
         for t in others:
-            if t is operand and t._part_of is not None and t._part_of[0] is self:
+            if t is operand and t._part_of is not None and any(t._part_of[0] is c for c in chain):
                 stale = t
                 continue
             raise TypeError(
@@ -464,7 +475,8 @@ class Tensor:
             assert inner._part_of is not None
             outer._value = indexing.set_item(outer._value, _index(inner._part_of[1]), inner._value)
         if stale is not None and stale._part_of is not None:
-            stale._value = indexing.getitem(self._value, _index(stale._part_of[1]))[0]
+            base, index = stale._part_of
+            stale._value = indexing.getitem(base._value, _index(index))[0]
 
     @property
     def at(self) -> At:
@@ -596,7 +608,7 @@ class At:
 def _leaf_of(value: Any) -> Value:
     """A new leaf with a copy of the user's data; inside `compile` a constant."""
     if isinstance(value, Tensor):
-        value = value.value
+        value = value._detached("Tensor()")
     array = np.array(value)
     array = array.astype(supported(array.dtype, "the value has"), copy=False)
     if ir.current().interns:
@@ -733,7 +745,7 @@ def _ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[
 def _with_operand(ufunc: np.ufunc, tensor: Tensor, other: Any, reflected: bool) -> Value | None:
     """An operator of a tensor and what is none; None where it is no operand at all."""
     x = tensor._value
-    if type(other) is float or type(other) is int:
+    if type(other) in (float, int, bool):
         result = apply_number(ufunc, x, other, reflected)
         weak = x.aval.weak and ir.is_float(result.dtype)
         return convert(result, result.dtype, weak=True) if weak else result
@@ -926,7 +938,8 @@ def _made_by(x: Value) -> Tensor | None:
 
 
 def _owner(x: Value) -> Tensor:
-    return _made_by(x) or Tensor._of(x)
+    owner = _made_by(x)
+    return Tensor._of(x) if owner is None else owner
 
 
 def _before_spread(x: Value) -> Value:
@@ -948,6 +961,18 @@ def _versions(y: Value, target: Tensor) -> list[Value]:
         nodes = ir.toposort([y])
         return [target._value] if target._value.node in set(nodes) else []
     return [x for x in _leaves(y) if _made_by(x) is target]
+
+
+def _expect_shape(version: Value, tensor: Tensor, line: Line | None) -> None:
+    """A derivative by a version of a tensor belongs to the tensor only if they are of one shape."""
+    if version.shape != tensor.shape:
+        raise ValueError(
+            placed(
+                line,
+                f"a derivative with respect to {tensor._value.aval} of what was computed from an earlier value of it, "
+                f"{version.aval}: take it before assigning a .value of another shape, or make a new Tensor",
+            )
+        )
 
 
 # ---- messages ------------------------------------------------------------------------------------------------------

@@ -38,6 +38,12 @@ def test_selections(function: Any, case: Any) -> None:
     check(lambda t: function(t, **options), x, exact=function is not np.ptp)
 
 
+@pytest.mark.parametrize("function", [*SELECTIONS, *MOMENTS], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("axis", [True, False, 0.0, (True,)])
+def test_axes_are_integers(function: Any, axis: Any) -> None:
+    check(lambda t: function(t, axis), np.ones((2, 3)))
+
+
 @pytest.mark.parametrize("function", MOMENTS, ids=lambda f: f.__name__)
 @given(case=reductions())
 @settings(max_examples=40)

@@ -118,6 +118,9 @@ def test_dependencies() -> None:
     assert not product.dependencies[1].trainable
     assert x.dependencies == ()
     assert (x + np.ones(3)).dependencies[0] is x
+    for value in (0.0, [1.0, 2.0]):
+        w = Tensor(value)
+        assert (w * 2).dependencies[0] is w
 
 
 def test_ids_are_unique() -> None:
@@ -138,6 +141,19 @@ def test_assigning_a_value_starts_a_new_version() -> None:
     assert (w * w).sum().value == 25
     np.testing.assert_array_equal(old.grad(w), [2, 4])
     old.backward()
+    np.testing.assert_array_equal(w.gradient, [2, 4])
+
+
+def test_a_version_of_another_shape_has_no_derivative_any_more() -> None:
+    w = Tensor(2.0)
+    old = w * w
+    w.value = [1.0, 2.0]
+    (w * w).sum().backward()
+    for derive in (lambda: old.grad(w), old.backward):
+        with pytest.raises(
+            ValueError, match=r"float64\[2\] of what was computed from an earlier value of it, float64\[\]"
+        ):
+            derive()
     np.testing.assert_array_equal(w.gradient, [2, 4])
 
 
@@ -189,6 +205,7 @@ def test_python_floats_are_weak() -> None:
         assert (x * (a * b)).dtype == np.float32
         assert (x * -((2 * a + 1) ** 2)).dtype == np.float32
         assert (x * abs(a / b)).dtype == np.float32
+        assert (x * (a + True)).dtype == np.float32
         assert (x * np.sin(a)).dtype == np.float64
         assert (x * np.multiply(a, b)).dtype == np.float64
         assert np.where(x > 0, x, a).dtype == np.float32
@@ -304,6 +321,20 @@ def test_overlapping_parts() -> None:
     x[1:3] = part
     np.testing.assert_array_equal(x.value, [0, 0, 1, 3])
     np.testing.assert_array_equal(part.value, [0, 0])
+    y = Tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]) * 1.0
+    y[0] += y[1]
+    row = y[0]
+    y[1] *= row
+    np.testing.assert_array_equal(y.value, [[5, 7, 9], [20, 35, 54]])
+    part = x[:2]
+    x[1:3] += part
+    np.testing.assert_array_equal(x.value, [0, 0, 1, 3])
+    np.testing.assert_array_equal(part.value, [0, 0])
+    del part
+    x[1:3] += 1
+    part = x[:2]
+    x[1:3] += part
+    np.testing.assert_array_equal(part.value, [0, 1])
 
 
 def test_numbers_are_never_changed() -> None:
@@ -317,7 +348,9 @@ def test_numbers_are_never_changed() -> None:
     assert total.value == 4
 
 
-@pytest.mark.parametrize("view", [lambda x: x[1:], lambda x: x.T, lambda x: x.reshape(-1), lambda x: x[None], np.ravel])
+@pytest.mark.parametrize(
+    "view", [lambda x: x[1:], lambda x: x.T, lambda x: x.reshape(-1), lambda x: x[None], np.ravel, np.real]
+)
 def test_a_view_that_is_still_in_use(view: Any) -> None:
     x = Tensor(np.ones(3)) * 2
     other = view(x)

@@ -68,7 +68,7 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> V
     return convert(lift(operand(x)), supported(dtype, "the argument dtype is"))
 
 
-@implements(np.real)
+@implements(np.real, views=True)
 def real(val: Any) -> Value:
     return lift(operand(val))
 

@@ -216,9 +216,6 @@ COMPARISONS: dict[np.ufunc, tuple[bool, bool]] = {
 # ---- application ---------------------------------------------------------------------------------------------------
 
 
-POWER = LOOPS[np.power][0]
-
-
 @lru_cache(maxsize=4096)
 def resolve(ufunc: np.ufunc, kinds: tuple[Kind, ...], dtype: Dtype | None = None) -> tuple[Loop, tuple[Dtype, ...]]:
     """The loop of a ufunc for operands of those kinds, and the dtypes it wants them in.  TypeError if it has none."""
@@ -245,7 +242,7 @@ _equal_avals: dict[tuple[np.ufunc, Dtype], Loop] = {}
 def apply(ufunc: np.ufunc, operands: Sequence[Operand], dtype: Dtype | None = None) -> Value:
     """`ufunc` of operands, in its loop for `dtype` if that is given."""
     function, dtypes = resolve(ufunc, tuple([kind_of(x) for x in operands]), dtype)
-    if function is POWER:
+    if ufunc is np.power:
         power = _power_by_number(operands, dtypes[0])
         if power is not None:
             return power
@@ -285,7 +282,7 @@ def apply_number(ufunc: np.ufunc, x: Value, number: float, reflected: bool) -> V
         if key not in _with_number:
             kinds = (aval.dtype, kind_of(number))
             function, dtypes = resolve(ufunc, kinds[::-1] if reflected else kinds)
-            same = dtypes == (aval.dtype, aval.dtype) and (function is not POWER or reflected)
+            same = dtypes == (aval.dtype, aval.dtype) and (ufunc is not np.power or reflected)
             _with_number[key] = function if same else None
         loop = _with_number[key]
         if loop is not None:

@@ -55,9 +55,18 @@ def _sum_dtype(dtype: Dtype) -> Dtype:
     return INT64 if dtype.kind in "bi" else dtype
 
 
+def _axes(axis: Any, ndim: int) -> Shape:
+    """The axes of a reduction, where NumPy takes no bool for an integer."""
+    for i in axis if isinstance(axis, tuple) else (axis,):
+        if isinstance(i, (bool, np.bool_)):
+            raise TypeError(f"an axis is an integer, not {i}: for keepdims write keepdims={i}")
+    return axis_indices(axis, ndim)
+
+
 def _reduced(axis: Any, ndim: int) -> Shape:
-    """The axes of a reduction; NumPy lets ufuncs reduce a single number over an axis 0 that it has not."""
-    return () if ndim == 0 and axis in (0, -1) and not isinstance(axis, tuple) else axis_indices(axis, ndim)
+    """The axes of a ufunc's reduction, which NumPy lets reduce a single number over an axis 0 that it has not."""
+    single = isinstance(axis, (int, np.integer)) and not isinstance(axis, bool)
+    return () if ndim == 0 and single and axis in (0, -1) else _axes(axis, ndim)
 
 
 def _add_up(x: Value, axes: Shape) -> Value:
@@ -261,7 +270,7 @@ def mean(
 ) -> Value:
     refuse_out(out)
     x = lift(operand(a))
-    axes = axis_indices(axis, x.ndim)
+    axes = _axes(axis, x.ndim)
     result = _mean_dtype(x, dtype)
     x = convert(x, result if is_float(result) else _sum_dtype(result))
     if not is_float(x.dtype):
@@ -278,7 +287,7 @@ def _variance(
             raise ValueError("ddof and correction can't be provided simultaneously.")
         ddof = correction
     x = lift(operand(a))
-    axes = axis_indices(axis, x.ndim)
+    axes = _axes(axis, x.ndim)
     result = _mean_dtype(x, dtype)
     if not is_float(result):
         raise TypeError(f"a variance of dtype {result.name} is not supported: give a floating dtype=")
@@ -338,7 +347,7 @@ def std(
 @implements(np.average)
 def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = NO_VALUE) -> Any:
     x = lift(operand(a))
-    axes = axis_indices(axis, x.ndim)
+    axes = _axes(axis, x.ndim)
     if weights is None:
         y = mean(x, axis, keepdims=keepdims)
         count = _count(x.shape, axes, None, y.dtype)

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from autodiff import ir
-from autodiff.ir import BOOL, Value
+from autodiff.ir import BOOL, FLOAT64, Value, is_float
 from autodiff.numpy.elementwise import apply
 from autodiff.numpy.promotion import (
     broadcast_shapes,
     broadcast_together,
     common_dtype,
+    dtype_of,
     lift,
     lift_to,
     operand,
@@ -65,6 +66,10 @@ def clip(
     x = operand(a)
     low = None if low is NO_VALUE or low is None else operand(low)
     high = None if high is NO_VALUE or high is None else operand(high)
+    kind = dtype_of(x)
+    if kind.kind in "iu":  # a Python integer beyond the dtype is no bound
+        low = None if type(low) is int and low <= np.iinfo(kind).min else low
+        high = None if type(high) is int and high >= np.iinfo(kind).max else high
     if dtype is not None:
         x = convert(lift(x), dtype)
     if low is None and high is None:
@@ -112,9 +117,12 @@ def select_(condlist: Any, choicelist: Any, default: Any = 0) -> Value:
 
 @implements(np.isclose)
 def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Value:
-    x, y = broadcast_together([operand(a), operand(b)])
-    if x.dtype == BOOL:
-        return apply(np.equal, (x, y))
+    y = operand(b)
+    if isinstance(y, int):
+        y = float(y)
+    elif not isinstance(y, float) and not is_float(y.dtype):
+        y = lift(y, FLOAT64)  # as NumPy does, so that differences of integers do not wrap
+    x, y = broadcast_together([operand(a), y])
     near = apply(
         np.less_equal, (arithmetic.abs(x - y), apply(np.add, (atol, apply(np.multiply, (rtol, arithmetic.abs(y))))))
     )
