@@ -200,6 +200,8 @@ def _value_and_grad(
         for i in positions:
             if not -n <= i < n:
                 raise subject.error(f"argnums has {i}, but the call has {n} arguments")
+        if len({i % n for i in positions}) < len(positions):
+            raise subject.error(f"argnums {tuple(positions)} has an argument twice")
         call = subject.call([i % n for i in positions], args, kwargs)
         out, aux = subject.pair(call.result) if has_aux else (call.result, None)
         y = subject.scalar(out)
@@ -222,6 +224,6 @@ def _positions(what: str, argnums: Argnums) -> tuple[int, ...]:
 
 
 def _named(what: str, function: Function, derivative: Function) -> Function:
-    functools.update_wrapper(derivative, function)
+    functools.update_wrapper(derivative, function, updated=())
     derivative.__name__ = derivative.__qualname__ = f"{what}({Parameters(function).name})"
     return derivative

@@ -161,7 +161,7 @@ class Compiled(_Callable):
     def __init__(
         self, function: Callable[..., Any], static_argnums: Iterable[int] = (), donate_argnums: Iterable[int] = ()
     ):
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         self._function = function
         self._binder = Binder(Parameters(function), static_argnums, donate_argnums)
         self._cache: OrderedDict[Signature, Lowered] = OrderedDict()

@@ -130,6 +130,8 @@ class _Check:
 
     def _cotangents(self, f: Function, xs: Sequence[Array]) -> Any:
         leaves, structure = flatten(api.vjp(f, *xs)[0])
+        if not any(map(_is_floating, leaves)):
+            raise TypeError(f"check_grads: no result of {self.name} is floating, so there is nothing to differentiate")
         return structure.unflatten(
             [np.asarray(self.random.standard_normal(np.shape(y)), y.dtype) if _is_floating(y) else None for y in leaves]
         )

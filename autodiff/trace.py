@@ -119,7 +119,7 @@ def _refuse_captured(graph: Graph) -> None:
     free = graph.free
     outputs = [x for x in graph.outputs if x.node.op is ir.argument_op and x not in graph.inputs]
     for x in [*free, *outputs]:
-        user = next((node.line for node in graph.nodes if x in node.inputs), None)
+        user = next((node.line for node in graph.nodes if x in node.inputs), None) or errors.user_line()
         if x.data is None:
             raise RuntimeError(
                 placed(

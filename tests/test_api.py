@@ -774,6 +774,8 @@ def test_check_grads_at_second_order() -> None:
 def test_check_grads_refuses_what_it_cannot_check() -> None:
     with pytest.raises(TypeError, match="no argument is floating"):
         ad.check_grads(lambda n: n, (3,))
+    with pytest.raises(TypeError, match="no result of argmax is floating"):
+        ad.check_grads(np.argmax, (X,))
     with pytest.raises(ValueError, match="'back'"):
         ad.check_grads(np.sin, (1.0,), modes=("back",))
 

@@ -23,7 +23,7 @@ def test_one_function_from_eight_threads() -> None:
     w = random.standard_normal((20, 10))
     inputs = [random.standard_normal((30, 20)) for _ in range(THREADS)]
     expected = [ad.compile(ad.value_and_grad(loss))(w, x) for x in inputs]
-    together = Barrier(THREADS)
+    together = Barrier(THREADS, timeout=60)
 
     def work(i: int) -> int:
         together.wait()
@@ -40,7 +40,7 @@ def test_one_function_from_eight_threads() -> None:
 def test_results_are_each_threads_own() -> None:
     """More signatures at once than generated code knows, while functions are being compiled."""
     double = ad.compile(lambda x: {"twice": x + x, "sum": np.sum(x)})
-    together = Barrier(THREADS)
+    together = Barrier(THREADS, timeout=60)
 
     def work(i: int) -> list[tuple[np.ndarray[Any, Any], Any]]:
         together.wait()
@@ -61,7 +61,7 @@ def test_a_function_is_compiled_once_whoever_calls_first() -> None:
         traces.append(x.shape)
         return np.sin(x)
 
-    together = Barrier(THREADS)
+    together = Barrier(THREADS, timeout=60)
 
     def work(i: int) -> Any:
         together.wait()
@@ -75,7 +75,7 @@ def test_a_function_is_compiled_once_whoever_calls_first() -> None:
 
 def test_tracing_in_one_thread_is_nothing_to_another() -> None:
     """Derivatives and traces that are under way belong to their thread."""
-    inside, done = Barrier(2), Barrier(2)
+    inside, done = Barrier(2, timeout=60), Barrier(2, timeout=60)
 
     def slow(x: Any) -> Any:
         inside.wait()
