@@ -20,9 +20,9 @@ class _Lowering:
     def __init__(self) -> None:
         self.buffers: list[tuple[int, int, int, int]] = []  # kind, index, offset, size
         self.buffer_of: dict[Storage, int] = {}
-        self.steps: list[tuple[int, ...]] = []
-        self.operands: list[tuple[int, ...]] = []
-        self.instrs: list[int] = []  # the fields of one after those of another
+        self.steps: list[int] = []  # the fields of one after those of another, here and below
+        self.operands: list[int] = []
+        self.instrs: list[int] = []
         self.dims: list[int] = []
         self.dims_at: dict[Shape, int] = {(): 0}
         self.strings = bytearray(b"\0")
@@ -100,47 +100,45 @@ class _Lowering:
 
     def step(self, step: Step) -> None:
         rows = step.operands
-        first_operand, first_instr = len(self.operands), len(self.instrs) // len(_INSTR)
+        first_operand, first_instr = len(self.operands) // len(_OPERAND), len(self.instrs) // len(_INSTR)
         n_registers = 0
         if step.kind == "map":
             n_registers, registers = self.program(step)
         else:
             registers = [0] * len(rows)
-        host = step.kind == "host"
+        out, buffer_of, dims_at = self.operands, self.buffer_of, self.dims_at
         for operand, register in zip(rows, registers, strict=True):
             if register < 0:
                 continue
             role, storage, dtype, offset, strides, reg_dtype, _ = operand
-            self.operands.append(
-                (
-                    ROLES[role],
-                    self.buffer_of[storage] if storage in self.buffer_of else self.buffer(storage),
-                    DTYPE_NUMBERS[dtype],
-                    DTYPE_NUMBERS[reg_dtype],
-                    register,
-                    offset,
-                    0 if host else self.shape(strides),
-                )
+            number = buffer_of.get(storage)
+            where = dims_at.get(strides)
+            out += (
+                ROLES[role],
+                self.buffer(storage) if number is None else number,
+                DTYPE_NUMBERS[dtype],
+                DTYPE_NUMBERS[reg_dtype],
+                register,
+                offset,
+                self.shape(strides) if where is None else where,
             )
         detail = ROLES[step.detail] if isinstance(step.detail, str) else step.detail
         line = self.line_number.get(step.line)
-        self.steps.append(
-            (
-                KINDS[step.kind],
-                len(step.shape),
-                self.shape(step.shape),
-                first_operand,
-                len(self.operands) - first_operand,
-                first_instr,
-                len(self.instrs) // len(_INSTR) - first_instr,
-                n_registers,
-                step.lane,
-                step.outer,
-                step.reduced,
-                detail,
-                self.line(step.line) if line is None and step.line is not None else line or 0,
-                self.string(step.name),
-            )
+        self.steps += (
+            KINDS[step.kind],
+            len(step.shape),
+            self.shape(step.shape),
+            first_operand,
+            len(out) // len(_OPERAND) - first_operand,
+            first_instr,
+            len(self.instrs) // len(_INSTR) - first_instr,
+            n_registers,
+            step.lane,
+            step.outer,
+            step.reduced,
+            detail,
+            self.line(step.line) if line is None and step.line is not None else line or 0,
+            self.string(step.name),
         )
 
     def program(self, step: Step) -> tuple[int, list[int]]:
