@@ -1,8 +1,8 @@
 """Trees of containers: the arguments and results of user functions as flat lists of leaves, and back.
 
 Containers are tuples, namedtuples, lists, dicts (also ordered and default ones), dataclasses and None, which has no
-leaves.  Everything else is a leaf.  A dict's leaves come in the order of its sorted keys, so that two dicts with equal
-keys have the same structure however they were filled; keys that cannot be sorted keep their order.
+leaves.  Everything else is a leaf.  A dict keeps the order of its keys, which a function that runs over its items sees:
+two dicts that were filled in different order have different structures, but fit each other, key by key.
 """
 
 from __future__ import annotations
@@ -41,13 +41,6 @@ class Container(NamedTuple):
 
 LEAF = None
 """A leaf in a tree's structure."""
-
-
-def _sorted_keys(tree: dict[Any, Any]) -> tuple[Any, ...]:
-    try:
-        return tuple(sorted(tree))
-    except TypeError:
-        return tuple(tree)
 
 
 def _values(tree: Any, keys: tuple[Any, ...]) -> list[Any]:
@@ -120,11 +113,6 @@ def _is_sequence(container: Container, first: str, x: str, constant: Constant) -
 
 
 def _is_dict(container: Container, first: str, x: str, constant: Constant) -> str:
-    has = [f"{_key(key, constant)} in {x}" for key in container.keys]
-    return " and ".join([f"type({first}) is {constant(container.type)} and len({x}) == {len(container.keys)}", *has])
-
-
-def _is_ordered(container: Container, first: str, x: str, constant: Constant) -> str:
     return f"type({first}) is {constant(container.type)} and tuple({x}) == {constant(container.keys)}"
 
 
@@ -161,11 +149,11 @@ _LIST = Kind(_positions, _in_order, lambda c, children: children, _by_position,
              _list_display, _is_sequence, _by_index)
 _NAMEDTUPLE = Kind(lambda tree: tree._fields, _in_order, lambda c, children: c.type(*children), _by_name,
                    _call, _is_type, _by_index)
-_DICT = Kind(_sorted_keys, _values, lambda c, children: dict(zip(c.keys, children, strict=True)), _by_position,
+_DICT = Kind(tuple, _values, lambda c, children: dict(zip(c.keys, children, strict=True)), _by_position,
              _dict_display, _is_dict, _by_key)
 _ORDERED = Kind(tuple, _values, lambda c, children: OrderedDict(zip(c.keys, children, strict=True)), _by_position,
-                _built, _is_ordered, _by_key)
-_DEFAULT = Kind(_sorted_keys, _values, _build_default, _by_position,
+                _built, _is_dict, _by_key)
+_DEFAULT = Kind(tuple, _values, _build_default, _by_position,
                 _built, _is_default, _by_key)
 _DATACLASS = Kind(_field_names, _field_values, _build_dataclass, _by_name,
                   _built, _is_type, _by_field)
@@ -345,9 +333,9 @@ def flatten(tree: Any) -> tuple[list[Any], TreeDef]:
 
     >>> leaves, structure = flatten({"w": [1.0, 2.0], "b": (3.0, None)})
     >>> leaves, str(structure)
-    ([3.0, 1.0, 2.0], "{'b': (*, None), 'w': [*, *]}")
+    ([1.0, 2.0, 3.0], "{'w': [*, *], 'b': (*, None)}")
     >>> structure.unflatten([10 * leaf for leaf in leaves])
-    {'b': (30.0, None), 'w': [10.0, 20.0]}
+    {'w': [10.0, 20.0], 'b': (30.0, None)}
     """
     leaves: list[Any] = []
     spec: list[Container | None] = []
@@ -389,6 +377,8 @@ def flatten_like(structure: TreeDef, tree: Any) -> list[Any]:
             continue
         kind = _kind(type(here))
         keys = kind.keys(here) if kind else ()
+        if kind in (_DICT, _DEFAULT) and set(keys) == set(item.keys):
+            keys = item.keys
         if type(here) is not item.type or keys != item.keys:
             got = type(here).__name__ if kind is None else _describe(Container(type(here), keys))
             raise StructureError(path, _describe(item), got)

@@ -414,6 +414,26 @@ def test_trees_in_and_out(tree: Any) -> None:
             np.testing.assert_array_equal(leaf, 2 * X)
 
 
+def test_dicts_keep_their_order() -> None:
+    """As in NumPy code that runs over its layers: the tenth is not the second."""
+
+    def f(layers: Any) -> Any:
+        y = 0.0
+        for x in layers.values():
+            y = y * 10 + x
+        return y
+
+    compiled_f = ad.compile(f)
+    forwards, backwards = {"layer2": 1.0, "layer10": 2.0}, {"layer10": 2.0, "layer2": 1.0}
+    for _ in range(4):  # generated code too
+        assert compiled_f(forwards) == 12
+        assert compiled_f(backwards) == 21
+    assert ad.value_and_grad(f)(forwards) == (12.0, {"layer2": 10.0, "layer10": 1.0})
+    assert list(ad.grad(f)(backwards)) == ["layer10", "layer2"]
+    assert list(ad.compile(lambda x: {"b": x, "a": x})(1.0)) == ["b", "a"]
+    assert ad.jvp(f, (forwards,), (dict(reversed(forwards.items())),))[1] == 12
+
+
 def test_structures_are_told_apart_by_generated_code() -> None:
     f, seen = traced(lambda t: sum(pytree.flatten(t)[0], start=0.0) * 1.0)
     trees = [

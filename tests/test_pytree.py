@@ -73,9 +73,13 @@ def test_structures_differ() -> None:
 
 
 def test_order_of_dicts() -> None:
-    assert pytree.flatten({"b": 1, "a": 2}) == pytree.flatten({"a": 2, "b": 1})
-    assert pytree.flatten({"b": 1, 0: 2})[0] == [1, 2]  # cannot be sorted
-    assert pytree.flatten(OrderedDict([("b", 1), ("a", 2)]))[0] == [1, 2]
+    tree: Any
+    for make in (dict, OrderedDict, lambda items: defaultdict(list, items)):
+        tree = make([("b", 1), ("a", 2)])
+        leaves, structure = pytree.flatten(tree)
+        assert leaves == [1, 2]
+        assert list(structure.unflatten(leaves)) == ["b", "a"]
+    assert pytree.map_leaves(lambda x, y: (x, y), {"b": 1, "a": 2}, {"a": 20, "b": 10}) == {"b": (1, 10), "a": (2, 20)}
 
 
 def test_default_factory_survives() -> None:
@@ -87,10 +91,10 @@ def test_default_factory_survives() -> None:
 def test_paths() -> None:
     tree = {"w": [1, (2,)], "layer": Layer(Pair(3, 4), None)}
     assert pytree.flatten(tree)[1].paths() == [
-        "['layer'].weights.left",
-        "['layer'].weights.right",
         "['w'][0]",
         "['w'][1][0]",
+        "['layer'].weights.left",
+        "['layer'].weights.right",
     ]
     assert pytree.flatten(1)[1].paths() == [""]
 
