@@ -8,8 +8,10 @@ its results and gives NumPy arrays.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, overload
+
+import numpy as np
 
 from autodiff import ir, ops, state, transforms
 from autodiff.compiled import Compiled
@@ -209,18 +211,22 @@ def _value_and_grad(
         value: Any = Tensor._of(y)
         if has_aux:
             value = (value, aux)
-        finished: tuple[Any, Any] = call.finish((value, gradients if isinstance(argnums, Sequence) else gradients[0]))
+        finished: tuple[Any, Any] = call.finish((value, gradients[0] if _is_position(argnums) else gradients))
         return finished
 
     return both
 
 
 def _positions(what: str, argnums: Argnums) -> tuple[int, ...]:
-    found = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    found = tuple(argnums) if isinstance(argnums, Iterable) else (argnums,)
     for i in found:
-        if not isinstance(i, int) or isinstance(i, bool):
+        if not _is_position(i):
             raise TypeError(f"{what} are positions of arguments, not {i!r}")
-    return found
+    return tuple([int(i) for i in found])
+
+
+def _is_position(i: Any) -> bool:
+    return isinstance(i, (int, np.integer)) and not isinstance(i, bool)
 
 
 def _named(what: str, function: Function, derivative: Function) -> Function:

@@ -176,6 +176,9 @@ def test_argnums() -> None:
     assert ad.grad(f, (0, 1))(3.0, 5.0) == (10.0, 6.0)
     assert ad.grad(f, [2, 0])(3.0, 5.0, 7.0) == (15.0, 35.0)
     assert ad.grad(f, (1,))(3.0, 5.0) == (6.0,)
+    assert ad.grad(f, np.int64(1))(3.0, 5.0) == 6.0  # type: ignore[arg-type]
+    assert ad.grad(f, np.array([0, 1]))(3.0, 5.0) == (10.0, 6.0)  # type: ignore[arg-type]
+    assert ad.grad(f, {0, 1})(3.0, 5.0) == (10.0, 6.0)  # type: ignore[arg-type]
     assert ad.grad(f, 1)(3.0, b=5.0, c=1.0) == 3.0
     assert ad.grad(f)(a=3.0, b=5.0, c=1.0) == 5.0
     assert ad.value_and_grad(f, (0, 1))(3.0, 5.0) == (30.0, (10.0, 6.0))

@@ -100,8 +100,9 @@ def test_argnums_have_to_fit() -> None:
         ad.compile(loss, donate_argnums=(0, 1), static_argnums=0)
     with pytest.raises(TypeError, match="positions of arguments, not 'x'"):
         ad.compile(loss, static_argnums=("x",))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"argnums are positions of arguments, not 1\.5"):
-        ad.grad(loss, (1.5,))  # type: ignore[arg-type]
+    for wrong in ((1.5,), 1.5):
+        with pytest.raises(TypeError, match=r"argnums are positions of arguments, not 1\.5"):
+            ad.grad(loss, wrong)  # type: ignore[arg-type]
 
 
 def test_errors_do_not_stay() -> None:
