@@ -122,6 +122,7 @@ ad_status ad_run_gemm(const ad_task *task, ad_frame *frame) {
             .b_k = gemm.a_k, .b_n = gemm.a_m, .c_m = args[2].strides[n], .scratch = frame->scratch,
         };
     if (gemm.m == 0 || gemm.n == 0) return AD_OK;
+    if (gemm.k == 1) gemm.a_k = gemm.b_k = 0; /* no step is taken, so the strides may have been anything */
     for (int64_t i = 0; i < task->size; i++) {
         gemm.a = product_at(task, frame, task->by_column ? 1 : 0, i);
         gemm.b = product_at(task, frame, task->by_column ? 0 : 1, i);

@@ -318,6 +318,11 @@ static void make_task(maker *m, ad_task *task, const ad_step *step) {
         merge_dims(m, task, args);
         task->run = m->kernels->arg_reduce;
         return;
+    case AD_IOTA:
+        args = begin(m, task, step);
+        merge_dims(m, task, args);
+        task->run = m->kernels->iota;
+        return;
     }
     begin(m, task, step);
     task->shape = m->plan->dims + step->shape;
@@ -326,7 +331,6 @@ static void make_task(maker *m, ad_task *task, const ad_step *step) {
     case AD_GATHER: task->run = m->kernels->gather; return;
     case AD_SCATTER_ADD:
     case AD_SCATTER_SET: task->run = m->kernels->scatter; return;
-    case AD_IOTA: task->run = m->kernels->iota; return;
     default:
         task->run = ad_run_host;
         task->scratch = step->n_operands * sizeof(void *);
@@ -358,7 +362,7 @@ ad_status ad_prepare(ad_prepared *prepared) {
     size_t n_steps = (size_t)header->steps.count, n_dims = 0;
     for (size_t i = 0; i < n_steps; i++) {
         const ad_step *step = &plan->steps[i];
-        if (step->kind == AD_MAP || step->kind == AD_COPY || step->kind == AD_ARG_REDUCE)
+        if (step->kind == AD_MAP || step->kind == AD_COPY || step->kind == AD_ARG_REDUCE || step->kind == AD_IOTA)
             n_dims += (1 + (size_t)step->n_operands) * (step->rank ? step->rank : 1);
     }
     /* All in one block; an int_pow takes two ops. */

@@ -188,6 +188,42 @@ def test_random_damage(name: str) -> None:
         attempt(bytes(damaged))
 
 
+@pytest.mark.parametrize("kind", [lib.AD_GATHER, lib.AD_SCATTER_SET])
+def test_rows_that_overlap(kind: int) -> None:
+    """Where a plan's buffers lie is its own affair: what comes out is arbitrary, but it has to run."""
+    n, row, plan = 20, 9, Plan()
+    first, second = plan.arena(n * row * 8), plan.arena(n * row * 8)
+    plan.parts["buffers"][second] = (lib.AD_ARENA, 0, 64, n * row * 8)
+    by_row, by_table = [row, 1, 0], [0, 1, row]
+    index = Operand(READ, plan.input(n * 8), "int64", [1, 0, 0])
+    if kind == lib.AD_GATHER:
+        operands = [Operand(READ, first, "float64", by_table), index, Operand(WRITE, second, "float64", by_row)]
+    else:
+        operands = [Operand(READ, first, "float64", by_table), Operand(READ, second, "float64", by_row), index]
+        operands.append(Operand(WRITE, first, "float64", by_table))
+    plan.step(kind, [n, row, n], operands)
+    run(plan, [np.arange(n)], [])
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_strides_of_single_elements(size: int) -> None:
+    """A dimension of one element may have any stride."""
+    plan, far = Plan(), 2**60 + 2**59
+    x, ones, out = plan.input(size * 8), plan.constant(np.ones(1)), plan.output((size + 2) * 8)
+    a, b = Operand(READ, x, "float64", [1, 0, far]), Operand(READ, ones, "float64", [0, far, -far])
+    plan.step(lib.AD_GEMM, [size, 1, 1], [a, b, Operand(WRITE, out, "float64", [1, far, 0])])
+    plan.step(lib.AD_IOTA, [1], [Operand(WRITE, out, "float64", [far], offset=size)])
+    operands = [Operand(READ, ones, "float64", [far]), Operand(WRITE, out, "float64", [-far], offset=size + 1)]
+    plan.step(lib.AD_COPY, [1], operands)
+    b = Operand(READ, x, "float64", [0, 1, far])
+    square = plan.output(size * size * 8)
+    plan.step(lib.AD_GEMM, [size, size, 1], [a, b, Operand(WRITE, square, "float64", [size, 1, far])])
+    numbers, got, products = np.arange(1.0, size + 1), np.empty(size + 2), np.empty((size, size))
+    run(plan, [numbers], [got, products])
+    assert got.tolist() == [*numbers, 0.0, 1.0]
+    assert np.array_equal(products, np.outer(numbers, numbers))
+
+
 def test_garbage() -> None:
     rng = random.Random(0)
     header = PLANS["map_plan"][: HEADER.itemsize]
