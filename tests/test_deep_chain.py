@@ -64,3 +64,16 @@ def test_a_wide_graph() -> None:
     f = ad.compile(ad.grad(lambda x: sum(np.sin(x * float(k)) for k in range(1, 2001))))
     expected = sum(k * math.cos(0.3 * k) for k in range(1, 2001))
     np.testing.assert_allclose(f(np.float64(0.3)), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("operations", [200, 400, 600, 800, 1000, 1200, 1600])
+@pytest.mark.parametrize("shape", [(), (5,), (2000,)])
+def test_no_length_needs_more_registers_than_there_are(operations: int, shape: tuple[int, ...]) -> None:
+    def f(x: Any) -> Any:
+        for i in range(operations):
+            x = [np.sin, lambda x: x * 1.01, lambda x: x + 0.1, lambda x: x / (1 + x * x)][i % 4](x)
+        return np.sum(x)
+
+    x = np.full(shape, 0.3)
+    _, derivative = ad.jvp(f, (x,), (np.ones(shape),))
+    np.testing.assert_allclose(np.sum(ad.compile(ad.grad(f))(x)), derivative, rtol=1e-9)

@@ -11,8 +11,8 @@ stage), so these are the regions, except that
 - a conversion to narrower numbers ends in the region that computes what it converts;
 - in a large space, nodes that share neither operands nor results stay apart, since together they would only hold more
   registers; in a small one (`SMALL`) they run together, since a step of its own would cost more;
-- a region has at most `MOST_OPERANDS` operands in memory (`MOST_SMALL` in small spaces); a longer one is cut where that
-  would be exceeded, and what lives across the cut is stored.
+- a region has at most `MOST_OPERANDS` operands in memory and values in registers (`MOST_SMALL` in small spaces); a
+  longer one is cut where that would be exceeded, and what lives across the cut is stored.
 
 *Sinking.*  The levels place a node as early as possible: `1 - y * y`, which only the backward pass needs, in the
 forward region that makes `y`.  A node whose users are all in one later region, where they could take it from a
@@ -337,19 +337,23 @@ class _Fusion:
         return list(parts.values())
 
     def pieces(self, part: list[Node], most: int) -> Iterator[list[Node]]:
-        """A part, cut where it would have more than `most` operands in memory."""
+        """A part, cut where it would have more than `most` operands in memory, or values in registers.
+
+        What a piece loads is in registers from its beginning to its end, beside all that it computes.
+        """
         if len(part) * 4 <= most:
             yield part
             return
         uses, users, outputs = self.inner, self.users, self.outputs
         left: dict[Value, int] = {}  # uses to come, of what this piece holds in registers
-        begin, loaded, kept = 0, set[Value](), 0
+        begin, loaded, kept, peak = 0, set[Value](), 0, 0
         for i, node in enumerate(part):
             sources = self.sources.get(node, node.inputs)
             new = [x for x in sources if x not in left and x not in loaded]
-            if i > begin and len(loaded) + len(new) + kept + 1 > most:
+            peak = max(peak, kept + 1)
+            if i > begin and len(loaded) + len(new) + peak > most:
                 yield part[begin:i]
-                begin, kept = i, 0
+                begin, kept, peak = i, 0, 1
                 left.clear()
                 loaded.clear()
                 new = list(sources)
