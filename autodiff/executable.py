@@ -158,6 +158,7 @@ class Executable:
             what = ffi.string(error.message).decode()
             raise PlanError(f"{what} (step {error.step}, part {error.detail[0]})")
         self._prepared = ffi.gc(prepared[0], lib.ad_plan_free, len(plan.data))
+        self._check_fit()
         self.workspace: int = lib.ad_plan_workspace(self._prepared)
         """Bytes that each concurrent call works in."""
         self.work: int = lib.ad_plan_work(self._prepared)
@@ -165,16 +166,33 @@ class Executable:
         self.isa: str = ffi.string(lib.ad_plan_isa(self._prepared)).decode()
         """The instruction set it was prepared for."""
         self._calls: list[_Call] = []  # not in use just now
-        self.small_inputs = [i for i, x in enumerate(self.inputs) if _bytes(x) <= _SMALL and i not in self.donated]
-        self.small_outputs = [
-            i for i, y in enumerate(self.outputs) if _bytes(y) <= _SMALL and i not in self.donated.values()
-        ]
-        self._large_inputs = [(i, x.dtype) for i, x in enumerate(self.inputs) if i not in self.small_inputs]
+        fresh = sorted({*range(len(self.outputs))} - {*self.donated.values()})
+        small = [_bytes(x) <= _SMALL and i not in self.donated for i, x in enumerate(self.inputs)]
+        self.small_inputs = [i for i, flag in enumerate(small) if flag]
+        self._large_inputs = [(i, self.inputs[i].dtype) for i, flag in enumerate(small) if not flag]
+        self.small_outputs = [i for i in fresh if _bytes(self.outputs[i]) <= _SMALL]
         self._large_outputs = [
-            (i, y.shape, y.dtype)
-            for i, y in enumerate(self.outputs)
-            if i not in self.small_outputs and i not in self.donated.values()
+            (i, self.outputs[i].shape, self.outputs[i].dtype) for i in fresh if _bytes(self.outputs[i]) > _SMALL
         ]
+
+    def _check_fit(self) -> None:
+        """Refuse a plan for other arrays than these: the native library is told where they are, not how long."""
+        header, buffers = self.plan.header, self.plan.array("buffers")
+        fits = len(self.hosts) == header["n_hosts"]
+        for kind, count, avals in (
+            (lib.AD_INPUT, header["n_inputs"], self.inputs),
+            (lib.AD_OUTPUT, header["n_outputs"], self.outputs),
+        ):
+            used = buffers[buffers["kind"] == kind]
+            have = np.array([_bytes(aval) for aval in avals], np.uint64)
+            fits = fits and len(avals) == count and bool((used["size"] <= have[used["index"]]).all())
+        for i, j in self.donated.items():
+            fits = fits and 0 <= i < len(self.inputs) and 0 <= j < len(self.outputs)
+            fits = (
+                fits and self.inputs[i].shape == self.outputs[j].shape and self.inputs[i].dtype == self.outputs[j].dtype
+            )
+        if not fits:
+            raise PlanError("the plan does not fit the arrays it is said to be for")
 
     def run_flat(self, arrays: Sequence[Array]) -> list[Array]:
         """Run on one array an input, of the input's shape and dtype, which the caller has checked.

@@ -435,3 +435,24 @@ def test_equal_structure_elsewhere_in_the_source_names_its_own_line() -> None:
         ir.current().line = None
         with pytest.raises(IndexError, match=str(line)):
             evaluate([value])
+
+
+@pytest.mark.parametrize("change", ["shorter", "narrower", "fewer", "more", "result", "donated"])
+def test_a_plan_that_does_not_fit_its_arrays_is_refused(change: str) -> None:
+    """The native library is told where arrays are, not how long: bytes from elsewhere must agree with them."""
+    made = compiled(lambda x: OPS["sin"](x), ((100,), FLOAT64))
+    inputs, outputs, donated = list(made.inputs), list(made.outputs), {}
+    if change == "shorter":
+        inputs = [Aval((99,), FLOAT64)]
+    elif change == "narrower":
+        inputs = [Aval((100,), FLOAT32)]
+    elif change == "fewer":
+        inputs = []
+    elif change == "more":
+        outputs = outputs * 2
+    elif change == "result":
+        outputs = [Aval((10,), FLOAT64)]
+    else:
+        donated = {0: 1}
+    with pytest.raises(PlanError, match="does not fit"):
+        Executable(made.plan, inputs, outputs, donated)
