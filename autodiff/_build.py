@@ -15,6 +15,7 @@ FLAGS = [
     "-std=c11",
     "-O3",
     "-fwrapv",
+    "-fno-strict-aliasing",  # copies move elements of every type as words of their size
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",
