@@ -16,7 +16,8 @@ import autodiff.numpy as anp
 from autodiff import errors, ir, state, tensor
 from autodiff.numpy import registry
 from autodiff.numpy.elementwise import LOOPS
-from autodiff.tensor import GUFUNCS, Tensor
+from autodiff.operators import GUFUNCS
+from autodiff.tensor import Tensor
 
 
 def argument(x: Any) -> Tensor:
