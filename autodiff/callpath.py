@@ -3,11 +3,14 @@
 Taking trees apart and building keys costs more than a small plan's run.  For signatures that have been seen it is
 replaced by code such as
 
-    def loss(_ad, w, x):
-        if type(w) is ndarray and w.dtype is _ad1 and w.shape == _ad2 and type(x) is ndarray and ...:
-            y = run([w, x])
-            return (y[0][()], y[1])
-        return _ad._dispatch(*given((w, x), {}))
+    def loss(_ad, params, x):
+        if type(params) is dict and tuple(params) == ('w', 'b'):
+            y = run(params['w'], params['b'], x)
+            if y is not None:
+                return (y[0], {'w': y[1], 'b': y[2]})
+        return _ad._dispatch(*given((params, x), {}))
+
+where `run` is an executable's, which compares shapes and dtypes and returns None where they are others.
 """
 
 from __future__ import annotations
@@ -18,14 +21,12 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from autodiff.ir import Array
+from autodiff.ir import Aval
 from autodiff.pytree import TreeDef
-from autodiff.signature import MISSING, Leaf, Parameters, Signature, Static, StaticFloat
+from autodiff.signature import MISSING, Parameters, Signature, Static, StaticFloat
 
 _PREFIX = "_ad"
-_RESERVED = {"type", "len", "tuple", "list", "float", "int", "str", "ndarray", "asarray"}
+_RESERVED = {"type", "len", "tuple", "list", "float", "int", "str"}
 """Names that the code uses and a user's parameter must not hide."""
 
 _MOST_LEAVES = 2000
@@ -33,7 +34,7 @@ _DEEPEST = 50
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
-Run = Callable[[list[Array]], Sequence[Array]]
+Run = Callable[..., tuple[Any, ...] | None]
 
 
 class Route(NamedTuple):
@@ -42,7 +43,6 @@ class Route(NamedTuple):
     signature: Signature
     run: Run
     result: TreeDef
-    scalars: frozenset[int]  # outputs that become NumPy scalars
 
     @property
     def simple(self) -> bool:
@@ -55,7 +55,7 @@ class _Code:
     """The constants and variables of a function's code."""
 
     def __init__(self) -> None:
-        self.constants: dict[str, Any] = {"ndarray": np.ndarray, "asarray": np.asarray}
+        self.constants: dict[str, Any] = {}
         self._names = (f"{_PREFIX}{i}" for i in itertools.count())
 
     def fresh(self) -> str:
@@ -125,38 +125,34 @@ def _starred(code: _Code, routes: Sequence[Route]) -> tuple[str, list[str]]:
 def _branch(code: _Code, route: Route, conditions: list[str], arguments: Sequence[str]) -> list[str]:
     """Lines that take a route if the conditions hold and the arguments, given as expressions, have its signature."""
     inputs: list[str] = []
-    leaves = iter(enumerate(route.signature.leaves))
+    leaves = iter(route.signature.leaves)
     args, kwargs = route.signature.structure.subtrees()
     for tree, argument in zip([*args.subtrees(), *kwargs.subtrees()], arguments, strict=True):
         tests, found = tree.guards(argument, code.fresh, code.constant)
         conditions += tests
-        for expression, (i, leaf) in zip(found, leaves, strict=False):
-            test, passed = _leaf_guard(code, leaf, i in route.signature.donated, expression)
-            conditions.append(test)
-            inputs += passed
+        for expression, leaf in zip(found, leaves, strict=False):
+            if isinstance(leaf, Aval):
+                inputs.append(expression)
+            else:
+                conditions.append(_static_guard(code, leaf, expression))
     y = code.fresh()
-    outputs = [f"{y}[{i}]" + "[()]" * (i in route.scalars) for i in range(route.result.n_leaves)]
+    result = route.result.expression([f"{y}[{i}]" for i in range(route.result.n_leaves)], code.constant)
+    if route.result.is_flat_tuple:
+        result = y
     return [
         f"    if {' and '.join(conditions) or 'True'}:",
-        f"        {y} = {code.constant(route.run)}([{', '.join(inputs)}])",
-        f"        return {route.result.expression(outputs, code.constant)}",
+        f"        {y} = {code.constant(route.run)}({', '.join(inputs)})",
+        f"        if {y} is not None:",
+        f"            return {result}",
     ]
 
 
-def _leaf_guard(code: _Code, leaf: Leaf, donated: bool, expression: str) -> tuple[str, list[str]]:
-    """A condition that an expression is such a leaf, and what the plan gets of it."""
+def _static_guard(code: _Code, leaf: Static | StaticFloat, expression: str) -> str:
+    """A condition that an expression is such a leaf."""
     x = code.fresh()
     first = f"({x} := {expression})"
     if isinstance(leaf, StaticFloat):
-        return f"type{first} is float and {x}.hex() == {leaf.bits!r}", []
-    if isinstance(leaf, Static):
-        if leaf.type is int or leaf.type is str:
-            return f"type{first} is {leaf.type.__name__} and {x} == {code.constant(leaf.value)}", []
-        return f"{first} is {code.constant(leaf.value)}", []  # an equal one takes the long way
-    if leaf.weak:
-        return f"type{first} is float", [f"asarray({x})"]
-    is_array = f"{x}.dtype is {code.constant(leaf.dtype)} and {x}.shape == {code.constant(leaf.shape)}"
-    if leaf.shape or donated:
-        return f"type{first} is ndarray and {is_array}", [x]
-    scalar = code.constant(leaf.dtype.type)
-    return f"(type{first} is {scalar} or type({x}) is ndarray and {is_array})", [f"asarray({x})"]
+        return f"type{first} is float and {x}.hex() == {leaf.bits!r}"
+    if leaf.type is int or leaf.type is str:
+        return f"type{first} is {leaf.type.__name__} and {x} == {code.constant(leaf.value)}"
+    return f"{first} is {code.constant(leaf.value)}"  # an equal one takes the long way

@@ -283,6 +283,12 @@ class TreeDef:
         root = self.spec[0]
         return root.keys if root else ()
 
+    @property
+    def is_flat_tuple(self) -> bool:
+        """Whether the tree is a tuple of leaves."""
+        root = self.spec[0]
+        return root is not LEAF and root.type is tuple and self.n_leaves == len(self.spec) - 1
+
     def subtrees(self) -> list[TreeDef]:
         """The structures of the root's children."""
         result: list[TreeDef] = []

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autodiff import executable as executable_module
-from autodiff import ir
-from autodiff.executable import Executable, PlanError, compile_graph, evaluate
+from autodiff import callbacks, ir
+from autodiff import evaluate as evaluate_module
+from autodiff.evaluate import evaluate
+from autodiff.executable import Executable, PlanError, compile_graph
 from autodiff.ir import FLOAT32, FLOAT64, INT32, INT64, OPS, Array, Aval, Dtype, Graph, Shape, Value
 
 
@@ -180,7 +181,7 @@ def test_interrupt() -> None:
         executable.run_flat([np.ones((1000, 1000))])
     timer.join()
     assert not finished
-    assert executable_module._pending.exception is None
+    assert callbacks._pending.exception is None
 
 
 def test_eight_threads() -> None:
@@ -389,7 +390,7 @@ def test_equal_structure_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> No
         compilations.append(args)
         return compile_graph(*args, **kwargs)
 
-    monkeypatch.setattr(executable_module, "compile_graph", counting)
+    monkeypatch.setattr(evaluate_module, "compile_graph", counting)
     for i in range(5):
         w = leaf(np.full((2, 11), float(i)))
         (y,) = evaluate([OPS["cos"](w) * leaf(np.full((2, 11), i + 1.0))])
