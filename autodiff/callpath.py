@@ -3,14 +3,15 @@
 Taking trees apart and building keys costs more than a small plan's run.  For signatures that have been seen it is
 replaced by code such as
 
-    def loss(_ad, params, x):
+    def loss(params, x):
         if type(params) is dict and tuple(params) == ('w', 'b'):
             y = run(params['w'], params['b'], x)
             if y is not None:
                 return (y[0], {'w': y[1], 'b': y[2]})
-        return _ad._dispatch(*given((params, x), {}))
+        return dispatch(*given((params, x), {}))
 
-where `run` is an executable's, which compares shapes and dtypes and returns None where they are others.
+where `run` is a caller's, which compares shapes and dtypes and returns None where they are others.  Where arguments and
+results are arrays alone there is not even that: calls lead straight to the caller.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple
 
+from autodiff._caller import Caller, Entry
 from autodiff.ir import Aval
 from autodiff.pytree import TreeDef
 from autodiff.signature import MISSING, Parameters, Signature, Static, StaticFloat
 
 _PREFIX = "_ad"
-_RESERVED = {"type", "len", "tuple", "list", "float", "int", "str"}
+_RESERVED = {"dispatch", "type", "len", "tuple", "list", "float", "int", "str"}
 """Names that the code uses and a user's parameter must not hide."""
 
 _MOST_LEAVES = 2000
@@ -34,15 +36,22 @@ _DEEPEST = 50
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
-Run = Callable[..., tuple[Any, ...] | None]
+Dispatch = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
 
 class Route(NamedTuple):
     """One executable and how its inputs and outputs lie in trees."""
 
     signature: Signature
-    run: Run
+    caller: Caller
     result: TreeDef
+
+    @property
+    def direct(self) -> bool:
+        """Whether arguments and results are arrays alone, all by position."""
+        args, kwargs = self.signature.structure.subtrees()
+        traced = all(isinstance(leaf, Aval) for leaf in self.signature.leaves)
+        return args.is_flat_tuple and not kwargs.keys and traced and (self.result.is_flat_tuple or self.result.is_leaf)
 
     @property
     def simple(self) -> bool:
@@ -54,8 +63,8 @@ class Route(NamedTuple):
 class _Code:
     """The constants and variables of a function's code."""
 
-    def __init__(self) -> None:
-        self.constants: dict[str, Any] = {}
+    def __init__(self, dispatch: Dispatch):
+        self.constants: dict[str, Any] = {"dispatch": dispatch}
         self._names = (f"{_PREFIX}{i}" for i in itertools.count())
 
     def fresh(self) -> str:
@@ -67,9 +76,15 @@ class _Code:
         return name
 
 
-def generate(parameters: Parameters, routes: Sequence[Route]) -> FunctionType:
-    """A method that tries the routes in order and leaves all other calls to `self._dispatch(args, kwargs)`."""
-    code = _Code()
+def lead(entry: Entry, parameters: Parameters, routes: Sequence[Route], dispatch: Dispatch) -> None:
+    """Let calls of `entry` try the routes in order, and leave all others to `dispatch(args, kwargs)`."""
+    target = _generate(parameters, [route for route in routes if route.simple], dispatch)
+    direct = routes[0] if routes and routes[0].direct else None
+    entry._lead(target, direct.caller if direct else None, direct is not None and direct.result.is_leaf)
+
+
+def _generate(parameters: Parameters, routes: Sequence[Route], dispatch: Dispatch) -> FunctionType:
+    code = _Code(dispatch)
     names = [p.name for p in parameters.declared]
     if parameters.simple and not any(name.startswith(_PREFIX) or name in _RESERVED for name in names):
         head, body = _named(code, parameters, routes)
@@ -87,7 +102,8 @@ def generate(parameters: Parameters, routes: Sequence[Route]) -> FunctionType:
 def _named(code: _Code, parameters: Parameters, routes: Sequence[Route]) -> tuple[str, list[str]]:
     """Code with the user's own parameters; those that have a default may be missing."""
     missing = code.constant(MISSING)
-    head, last = [_PREFIX], None
+    head: list[str] = []
+    last = None
     for p in parameters.declared:
         if last is p.POSITIONAL_ONLY and p.kind is not last:
             head.append("/")
@@ -104,7 +120,7 @@ def _named(code: _Code, parameters: Parameters, routes: Sequence[Route]) -> tupl
     positional = "".join(f"{p.name}, " for p in parameters.declared if p.kind is not p.KEYWORD_ONLY)
     keywords = ", ".join(f"{p.name!r}: {p.name}" for p in parameters.declared if p.kind is p.KEYWORD_ONLY)
     given_only = code.constant(parameters.given)
-    body.append(f"    return {_PREFIX}._dispatch(*{given_only}(({positional}), {{{keywords}}}))")
+    body.append(f"    return dispatch(*{given_only}(({positional}), {{{keywords}}}))")
     return ", ".join(head), body
 
 
@@ -118,8 +134,8 @@ def _starred(code: _Code, routes: Sequence[Route]) -> tuple[str, list[str]]:
             n = len(args.keys)
             fits = [f"not {kwargs_name}", f"len({args_name}) == {n}"]
             body += _branch(code, route, fits, [f"{args_name}[{i}]" for i in range(n)])
-    body.append(f"    return {_PREFIX}._dispatch({args_name}, {kwargs_name})")
-    return f"{_PREFIX}, /, *{args_name}, **{kwargs_name}", body
+    body.append(f"    return dispatch({args_name}, {kwargs_name})")
+    return f"*{args_name}, **{kwargs_name}", body
 
 
 def _branch(code: _Code, route: Route, conditions: list[str], arguments: Sequence[str]) -> list[str]:
@@ -141,7 +157,7 @@ def _branch(code: _Code, route: Route, conditions: list[str], arguments: Sequenc
         result = y
     return [
         f"    if {' and '.join(conditions) or 'True'}:",
-        f"        {y} = {code.constant(route.run)}({', '.join(inputs)})",
+        f"        {y} = {code.constant(route.caller.run)}({', '.join(inputs)})",
         f"        if {y} is not None:",
         f"            return {result}",
     ]

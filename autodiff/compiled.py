@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from autodiff import binding, donation, errors, state
-from autodiff._caller import Bound
-from autodiff.callpath import Route, generate
+from autodiff._caller import Bound, Entry
+from autodiff.callpath import Route, lead
 from autodiff.errors import placed
 from autodiff.executable import Executable, compile_graph
 from autodiff.ir import Aval, Graph
@@ -37,31 +37,23 @@ _FAST = 4
 
 _MAGIC = b"autodiff function 1\n"
 
-T = TypeVar("T", bound="_Callable")
 Item = TypeVar("Item")
 
 
-class _Callable:
-    """An object with a class of its own, so that the code of its calls can be generated."""
+class _Callable(Entry):
+    """What functions that are called by signature share; `callpath` says where their calls lead."""
 
-    _binder: Binder
-
-    def __new__(cls: type[T], *args: Any, **kwargs: Any) -> T:
-        """Make the class too."""
-        made: T = object.__new__(type(cls.__name__, (cls,), {"__module__": cls.__module__}))
-        return made
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._dispatch(args, kwargs)
+    def __init__(self, binder: Binder):
+        self._binder = binder
+        self._take([])
 
     def _dispatch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What calls do that no generated code knows."""
+        """What calls do that no route is for."""
         raise NotImplementedError
 
     def _take(self, routes: Sequence[Route]) -> None:
         """Call by these routes first."""
-        cls: Any = type(self)
-        cls.__call__ = generate(self._binder.parameters, [route for route in routes if route.simple])
+        lead(self, self._binder.parameters, routes, self._dispatch)
 
     def _sign(self, leaves: Sequence[Any], structure: TreeDef) -> Signature:
         try:
@@ -91,11 +83,11 @@ class Lowered(_Callable):
     """
 
     def __init__(self, binder: Binder, signature: Signature, executable: Executable, result: TreeDef):
-        self._binder = binder
+        super().__init__(binder)
         self._executable = executable
         self._hits = 0  # calls of it in a cache
         self._generated = False
-        self._route = Route(signature, executable.run, result)
+        self._route = Route(signature, executable.caller, result)
 
     @property
     def graph(self) -> Graph | None:
@@ -211,7 +203,7 @@ class Compiled(_Callable):
     ):
         functools.update_wrapper(self, function, updated=())
         self._function = function
-        self._binder = Binder(Parameters(function), static_argnums, donate_argnums)
+        super().__init__(Binder(Parameters(function), static_argnums, donate_argnums))
         self._cache: OrderedDict[Signature, Lowered] = OrderedDict()
         self._fast: list[Lowered] = []
         self._latest: Signature | None = None

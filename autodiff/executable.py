@@ -102,9 +102,8 @@ class Executable:
         """An upper bound of a call's elementary operations."""
         self.isa: str = ffi.string(lib.ad_plan_isa(self._prepared)).decode()
         """The instruction set it was prepared for."""
-        self._caller = self._make_caller()
-        self.run = self._caller.run
-        """The executable without `call`'s patience: None for arguments that are not just as they should be."""
+        self.caller = self._make_caller()
+        """The executable without `call`'s patience: it gives None for arguments that are not just as they should be."""
 
     def _check_fit(self) -> None:
         """Refuse a plan for other arrays than these: the native library is told where they are, not how long."""
@@ -152,10 +151,10 @@ class Executable:
         Raises:
             ValueError: for a donated argument that cannot be written to.
         """
-        results = self.run(*arguments)
+        results = self.caller.run(*arguments)
         if results is None:
             arrays = self._conform(arguments)
-            results = self.run(*arrays)
+            results = self.caller.run(*arrays)
             if results is None:
                 raise self._misfit(arrays)
         return results
@@ -170,7 +169,7 @@ class Executable:
         The arrays are contiguous and aligned, of the inputs' and outputs' shapes and dtypes, and share no memory but
         that of donated inputs and their results.
         """
-        return self._caller.bind(tuple(inputs), tuple(outputs), out)
+        return self.caller.bind(tuple(inputs), tuple(outputs), out)
 
     def _conform(self, arguments: Sequence[Any]) -> list[Any]:
         """The same arguments as the caller takes them."""

@@ -284,6 +284,11 @@ class TreeDef:
         return root.keys if root else ()
 
     @property
+    def is_leaf(self) -> bool:
+        """Whether the tree is one leaf."""
+        return len(self.spec) == self.n_leaves
+
+    @property
     def is_flat_tuple(self) -> bool:
         """Whether the tree is a tuple of leaves."""
         root = self.spec[0]

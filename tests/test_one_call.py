@@ -62,7 +62,7 @@ def test_training_step() -> None:
 
 
 def test_no_python_at_all_around_a_small_call() -> None:
-    """One Python frame: the call's generated code."""
+    """Arguments and results that are arrays alone need no generated code either."""
     f = ad.compile(lambda a, b: a * b)
     a, b = np.ones(3), np.ones(3)
     for _ in range(3):
@@ -78,4 +78,4 @@ def test_no_python_at_all_around_a_small_call() -> None:
         f(a, b)
     finally:
         sys.setprofile(None)
-    assert len(frames) == 1
+    assert frames == []

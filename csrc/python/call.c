@@ -1,5 +1,4 @@
 /* One run: its own memory, its arguments' places, its results. */
-#define _POSIX_C_SOURCE 200112L /* posix_memalign */
 #include "caller.h"
 
 #include <stdlib.h>

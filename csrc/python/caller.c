@@ -9,7 +9,7 @@ PyDoc_STRVAR(run_doc,
              "run(*inputs)\n--\n\nThe results, a tuple; None if an input is not of the shape and dtype that the plan is for, or\n"
              "cannot be donated.");
 
-static PyObject *caller_run(Caller *self, PyObject *const *args, Py_ssize_t n) {
+PyObject *ad_caller_run(Caller *self, PyObject *const *args, Py_ssize_t n) {
     if (n != self->n_inputs)
         return PyErr_Format(PyExc_ValueError, "an executable of %d arguments got %zd", self->n_inputs, n);
     call *call = ad_call_take(self);
@@ -155,7 +155,7 @@ static void caller_dealloc(Caller *self) {
 #define FUNCTION(f) ((PyCFunction)(void (*)(void))(f))
 
 static PyMethodDef caller_methods[] = {
-    {"run", FUNCTION(caller_run), METH_FASTCALL, run_doc},
+    {"run", FUNCTION(ad_caller_run), METH_FASTCALL, run_doc},
     {"bind", FUNCTION(caller_bind), METH_VARARGS, bind_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -190,7 +190,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyTypeObject *caller_type;
+PyTypeObject *ad_caller_type;
 
 static PyDataMem_Handler handler = {
     "autodiff_pages", 1, {NULL, ad_pages_malloc, ad_pages_calloc, ad_pages_realloc, ad_pages_free},
@@ -199,10 +199,14 @@ static PyDataMem_Handler handler = {
 static int execute_module(PyObject *module) {
     import_array1(-1);
     ad_pages_handler = PyCapsule_New(&handler, "mem_handler", NULL);
-    caller_type = (PyTypeObject *)PyType_FromSpec(&caller_spec);
+    ad_caller_type = (PyTypeObject *)PyType_FromSpec(&caller_spec);
     ad_bound_type = (PyTypeObject *)PyType_FromSpec(&ad_bound_spec);
-    if (!ad_pages_handler || !caller_type || !ad_bound_type) return -1;
-    return PyModule_AddType(module, caller_type) || PyModule_AddType(module, ad_bound_type) ? -1 : 0;
+    PyTypeObject *entry_type = (PyTypeObject *)PyType_FromSpec(&ad_entry_spec);
+    if (!ad_pages_handler || !ad_caller_type || !ad_bound_type || !entry_type) return -1;
+    bool failed = PyModule_AddType(module, ad_caller_type) || PyModule_AddType(module, ad_bound_type) ||
+                  PyModule_AddType(module, entry_type);
+    Py_DECREF((PyObject *)entry_type);
+    return failed ? -1 : 0;
 }
 
 static PyModuleDef_Slot slots[] = {

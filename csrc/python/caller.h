@@ -1,7 +1,8 @@
 /* autodiff._caller: what a call of a compiled function costs besides its plan.
  *
  * A `Caller` is a prepared plan as a function of arrays: it compares its arguments with what the plan was made for, finds
- * their memory, makes arrays for the results and runs the plan.  A `Bound` runs on the same arrays each time.
+ * their memory, makes arrays for the results and runs the plan.  A `Bound` runs on the same arrays each time.  An `Entry`
+ * is what users call: it leads to a caller.
  */
 #ifndef AD_CALLER_H
 #define AD_CALLER_H
@@ -78,6 +79,13 @@ void ad_call_drop_copies(const Caller *self, call *call);
 bool ad_fits(PyArrayObject *array, const spec *spec);
 bool ad_behaved(PyArrayObject *array); /* contiguous and aligned, as plans want it */
 extern PyObject *ad_pages_handler; /* of large results' memory, as NumPy wants it */
+
+/* caller.c: the results, a tuple; None if an input is not what the plan is for, or cannot be donated. */
+PyObject *ad_caller_run(Caller *self, PyObject *const *args, Py_ssize_t n);
+extern PyTypeObject *ad_caller_type;
+
+/* entry.c */
+extern PyType_Spec ad_entry_spec;
 
 /* bound.c */
 extern PyType_Spec ad_bound_spec;
