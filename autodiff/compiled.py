@@ -10,21 +10,23 @@ import types
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from autodiff import binding, donation, errors, state
+from autodiff import donation, errors, state
 from autodiff._caller import Bound, Entry
 from autodiff.callpath import Route, lead
 from autodiff.errors import placed
-from autodiff.executable import Executable, compile_graph
 from autodiff.ir import Aval, Graph
-from autodiff.plan import Plan
 from autodiff.pytree import TreeDef
 from autodiff.signature import Binder, Parameters, Signature
 from autodiff.tensor import Tensor
 from autodiff.trace import inline, trace
+
+if TYPE_CHECKING:  # imported with the first function that is compiled
+    from autodiff.executable import Executable
+    from autodiff.plan import Plan
 
 CACHE_SIZE = 128
 """Executables a compiled function keeps."""
@@ -176,6 +178,8 @@ class Lowered(_Callable):
         >>> gradient()
         array([ 3., 12., 27.])
         """
+        from autodiff import binding
+
         leaves = self._accepted(args, kwargs)
         name, route = self._binder.parameters.name, self._route
         paths = self._binder.parameters.paths(route.signature.structure)
@@ -254,6 +258,8 @@ class Compiled(_Callable):
             return found
 
     def _compile(self, signature: Signature) -> Lowered:
+        from autodiff.executable import compile_graph
+
         name = self._binder.parameters.name
         graph, result = trace(self._function, name, signature.structure, signature.leaves)
         executable = compile_graph(graph, self._donations(signature, graph, result))

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from autodiff import errors, ir, ops, state
-from autodiff.evaluate import evaluate
 from autodiff.ir import Aval, Line, Value
 from autodiff.pytree import StructureError, TreeDef, flatten, flatten_like
 from autodiff.signature import Parameters, describe
@@ -179,6 +178,8 @@ def has_tensor(tree: Tree) -> bool:
 
 def evaluated(tree: Tree) -> Tree:
     """A tree with its tensors computed, by one plan: arrays that are the caller's own."""
+    from autodiff.evaluate import evaluate
+
     leaves, structure = flatten(tree)
     positions = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
     arrays = evaluate([leaves[i]._value for i in positions])
