@@ -10,6 +10,11 @@ typedef struct Entry {
     bool single;      /* its only result is returned, not a tuple */
 } Entry;
 
+#ifndef Py_BEGIN_CRITICAL_SECTION /* the interpreter's lock does */
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+
 /* As the caller's run: None if it is not for these arguments. */
 static PyObject *call_direct(Caller *direct, bool single, PyObject *args) {
     PyObject *items[MOST_DIRECT];
@@ -23,19 +28,26 @@ static PyObject *call_direct(Caller *direct, bool single, PyObject *args) {
 }
 
 static PyObject *entry_call(Entry *self, PyObject *args, PyObject *kwargs) {
-    PyObject *direct = (PyObject *)self->direct; /* held, since another thread may replace it meanwhile */
-    if (direct && !kwargs && PyTuple_Size(args) == self->direct->n_inputs) {
-        Py_INCREF(direct);
-        PyObject *result = call_direct((Caller *)direct, self->single, args);
-        Py_DECREF(direct);
-        if (result != Py_None) return result;
-        Py_DECREF(result);
+    PyObject *target, *direct; /* held, since another thread may replace them meanwhile */
+    bool single;
+    Py_BEGIN_CRITICAL_SECTION((PyObject *)self);
+    target = self->target;
+    direct = (PyObject *)self->direct;
+    single = self->single;
+    Py_XINCREF(target);
+    Py_XINCREF(direct);
+    Py_END_CRITICAL_SECTION();
+    PyObject *result = NULL;
+    bool done = false;
+    if (direct && !kwargs && PyTuple_Size(args) == ((Caller *)direct)->n_inputs) {
+        result = call_direct((Caller *)direct, single, args);
+        done = result != Py_None;
+        if (!done) Py_DECREF(result);
     }
-    PyObject *target = self->target;
-    if (!target) return PyErr_Format(PyExc_TypeError, "this object leads nowhere yet");
-    Py_INCREF(target);
-    PyObject *result = PyObject_Call(target, args, kwargs);
-    Py_DECREF(target);
+    if (!done && target) result = PyObject_Call(target, args, kwargs);
+    if (!done && !target) result = PyErr_Format(PyExc_TypeError, "this object leads nowhere yet");
+    Py_XDECREF(direct);
+    Py_XDECREF(target);
     return result;
 }
 
@@ -51,12 +63,16 @@ static PyObject *entry_lead(Entry *self, PyObject *args) {
         return PyErr_Format(PyExc_TypeError, "direct is a Caller or None");
     bool usable = direct != Py_None && ((Caller *)direct)->n_inputs <= MOST_DIRECT &&
                   (!single || ((Caller *)direct)->n_outputs == 1);
-    PyObject *old_target = self->target, *old_direct = (PyObject *)self->direct;
+    PyObject *old_target, *old_direct;
     Py_INCREF(target);
     if (usable) Py_INCREF(direct);
+    Py_BEGIN_CRITICAL_SECTION((PyObject *)self);
+    old_target = self->target;
+    old_direct = (PyObject *)self->direct;
     self->target = target;
     self->direct = usable ? (Caller *)direct : NULL;
     self->single = single;
+    Py_END_CRITICAL_SECTION();
     Py_XDECREF(old_target);
     Py_XDECREF(old_direct);
     Py_RETURN_NONE;
