@@ -1,13 +1,29 @@
-"""Builds the native library; everything else about the package stands in pyproject.toml."""
+"""Builds the native library and its caller; everything else about the package stands in pyproject.toml."""
 
+import os
+import runpy
+import shlex
 import shutil
 import sysconfig
 
+import numpy
 from cffi.setuptools_ext import cffi_modules as _  # noqa: F401  (fails early, and by name, where cffi is missing)
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+BUILD = runpy.run_path("autodiff/_build.py")
+
+CALLER = Extension(
+    "autodiff._caller",
+    sources=BUILD["files"](["csrc/python/*.c"]),
+    depends=BUILD["files"](["csrc/autodiff.h", "csrc/python/*.h"]),
+    include_dirs=["csrc", numpy.get_include()],
+    define_macros=[] if FREE_THREADED else [("Py_LIMITED_API", "0x030B0000")],
+    py_limited_api=not FREE_THREADED,
+    extra_compile_args=BUILD["FLAGS"] + shlex.split(os.environ.get("AUTODIFF_CFLAGS", "")),
+)
 
 
 class BuildNative(build_ext):  # type: ignore[misc]  # setuptools ships no types
@@ -28,6 +44,7 @@ class BuildNative(build_ext):  # type: ignore[misc]  # setuptools ships no types
 
 
 setup(
+    ext_modules=[CALLER],
     cffi_modules=["autodiff/_build.py:ffibuilder"],
     cmdclass={"build_ext": BuildNative},
     options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp311"}},

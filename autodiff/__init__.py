@@ -10,11 +10,17 @@
 (np.float64(1.0), [-1.0, -1.0])
 """
 
-from autodiff import numpy, optim, testing
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from autodiff import numpy
 from autodiff.api import compile, grad, jvp, stop_gradient, value_and_grad, vjp  # noqa: A004
 from autodiff.compiled import load
 from autodiff.tensor import Tensor
-from autodiff.testing import check_grads
+
+if TYPE_CHECKING:
+    from autodiff import optim, testing
+    from autodiff.testing import check_grads
 
 __version__ = "0.1.0"
 
@@ -32,3 +38,16 @@ __all__ = [
     "value_and_grad",
     "vjp",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What is imported when it is first asked for."""
+    if name == "check_grads":
+        return importlib.import_module("autodiff.testing").check_grads
+    if name in ("optim", "testing"):
+        return importlib.import_module(f"autodiff.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,20 +10,23 @@ import types
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from autodiff import donation, errors, state
-from autodiff.callpath import Route, Run, generate
+from autodiff._caller import Bound, Entry
+from autodiff.callpath import Route, lead
 from autodiff.errors import placed
-from autodiff.executable import Executable, compile_graph
 from autodiff.ir import Aval, Graph
-from autodiff.plan import Plan
 from autodiff.pytree import TreeDef
 from autodiff.signature import Binder, Parameters, Signature
 from autodiff.tensor import Tensor
 from autodiff.trace import inline, trace
+
+if TYPE_CHECKING:  # imported with the first function that is compiled
+    from autodiff.executable import Executable
+    from autodiff.plan import Plan
 
 CACHE_SIZE = 128
 """Executables a compiled function keeps."""
@@ -36,30 +39,23 @@ _FAST = 4
 
 _MAGIC = b"autodiff function 1\n"
 
-T = TypeVar("T", bound="_Callable")
+Item = TypeVar("Item")
 
 
-class _Callable:
-    """An object with a class of its own, so that the code of its calls can be generated."""
+class _Callable(Entry):
+    """What functions that are called by signature share; `callpath` says where their calls lead."""
 
-    _binder: Binder
-
-    def __new__(cls: type[T], *args: Any, **kwargs: Any) -> T:
-        """Make the class too."""
-        made: T = object.__new__(type(cls.__name__, (cls,), {"__module__": cls.__module__}))
-        return made
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._dispatch(args, kwargs)
+    def __init__(self, binder: Binder):
+        self._binder = binder
+        self._take([])
 
     def _dispatch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What calls do that no generated code knows."""
+        """What calls do that no route is for."""
         raise NotImplementedError
 
     def _take(self, routes: Sequence[Route]) -> None:
         """Call by these routes first."""
-        cls: Any = type(self)
-        cls.__call__ = generate(self._binder.parameters, [route for route in routes if route.simple])
+        lead(self, self._binder.parameters, routes, self._dispatch)
 
     def _sign(self, leaves: Sequence[Any], structure: TreeDef) -> Signature:
         try:
@@ -84,22 +80,16 @@ class _Callable:
 class Lowered(_Callable):
     """One executable: a function for one signature, called with trees of arrays as the function itself is.
 
-    `graph` is what was traced and `plan` what runs; both print.  It can be pickled, and saved to a file.
+    `graph` is what was traced and `plan` what runs; both print.  It can be bound to its arrays, pickled, and saved to a
+    file.
     """
 
     def __init__(self, binder: Binder, signature: Signature, executable: Executable, result: TreeDef):
-        self._binder = binder
+        super().__init__(binder)
         self._executable = executable
         self._hits = 0  # calls of it in a cache
         self._generated = False
-        paths = binder.parameters.paths(signature.structure)
-        traced = [path for path, leaf in zip(paths, signature.leaves, strict=True) if isinstance(leaf, Aval)]
-        run: Run = executable.run_flat
-        if executable.donated:
-            run = donation.Donation(binder.parameters.name, traced, executable)
-        kept = executable.donated.values()
-        scalars = frozenset(i for i, y in enumerate(executable.outputs) if not y.shape and i not in kept)
-        self._route = Route(signature, run, result, scalars)
+        self._route = Route(signature, executable.caller, result)
 
     @property
     def graph(self) -> Graph | None:
@@ -129,6 +119,14 @@ class Lowered(_Callable):
         return f"<executable of {self._binder.parameters.name}({self._route.signature})>"
 
     def _dispatch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        leaves = self._accepted(args, kwargs)
+        if not self._generated:
+            self._generated = True
+            self._take([self._route])
+        return self.run(leaves)
+
+    def _accepted(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """The leaves of arguments that have its signature."""
         signature, leaves = self._sign_arrays(args, kwargs)
         wanted = self._route.signature
         if signature != wanted:
@@ -139,17 +137,63 @@ class Lowered(_Callable):
                     f"{self._binder.difference(wanted, signature)}; call the compiled function itself for any",
                 )
             )
-        if not self._generated:
-            self._generated = True
-            self._take([self._route])
-        return self.run(leaves)
+        return leaves
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """Call it with all leaves of the arguments, which have its signature."""
-        route = self._route
-        traced = [x for x, leaf in zip(leaves, route.signature.leaves, strict=True) if isinstance(leaf, Aval)]
-        outputs = route.run([np.asarray(x) for x in traced])
-        return route.result.unflatten([y[()] if i in route.scalars else y for i, y in enumerate(outputs)])
+        traced = self._traced(leaves)
+        try:
+            outputs = self._executable.call(traced)
+        except ValueError:
+            self._explain(traced)
+            raise
+        return self._route.result.unflatten(outputs)
+
+    def bind(self, /, *args: Any, out: Any = None, **kwargs: Any) -> Bound:
+        """The executable with its arrays: what it returns is called without arguments, and costs the least.
+
+        Each call computes with what the arrays hold at that time and overwrites the result's arrays.  Python floats and
+        NumPy scalars keep the value that they are bound with: bind arrays of shape () for numbers that change.  One
+        bound executable is for one call at a time: bind one for each thread.
+
+        Args:
+            *args: as in a call; arrays are contiguous.
+            out: a tree like the result, with an array of the exact shape and dtype for each leaf, also for numbers,
+                that shares no memory with the arguments; where an argument is donated, its own array.  New arrays if
+                left out.
+            **kwargs: as in a call.
+
+        Returns:
+            A function without arguments that returns `out`, always the same arrays; it also has them as `.out`.
+
+        Raises:
+            TypeError: for arguments of another signature.
+            ValueError: for arrays that cannot be bound, naming them.
+
+        >>> import numpy as np
+        >>> import autodiff as ad
+        >>> x = np.zeros(3)
+        >>> gradient = ad.compile(ad.grad(lambda x: np.sum(x**3))).lower(x).bind(x)
+        >>> x[:] = 1, 2, 3
+        >>> gradient()
+        array([ 3., 12., 27.])
+        """
+        from autodiff import binding
+
+        leaves = self._accepted(args, kwargs)
+        name, route = self._binder.parameters.name, self._route
+        paths = self._binder.parameters.paths(route.signature.structure)
+        return binding.bind(name, self._traced(paths), self._executable, self._traced(leaves), route.result, out)
+
+    def _traced(self, leaves: Sequence[Item]) -> list[Item]:
+        return [x for x, leaf in zip(leaves, self._route.signature.leaves, strict=True) if isinstance(leaf, Aval)]
+
+    def _explain(self, traced: Sequence[Any]) -> None:
+        """Raise what is wrong with donated arguments, if anything is, by their names."""
+        if self._executable.donated:
+            parameters = self._binder.parameters
+            paths = self._traced(parameters.paths(self._route.signature.structure))
+            donation.explain(parameters.name, paths, self._executable.donated, [np.asarray(x) for x in traced])
 
 
 class Compiled(_Callable):
@@ -163,7 +207,7 @@ class Compiled(_Callable):
     ):
         functools.update_wrapper(self, function, updated=())
         self._function = function
-        self._binder = Binder(Parameters(function), static_argnums, donate_argnums)
+        super().__init__(Binder(Parameters(function), static_argnums, donate_argnums))
         self._cache: OrderedDict[Signature, Lowered] = OrderedDict()
         self._fast: list[Lowered] = []
         self._latest: Signature | None = None
@@ -214,6 +258,8 @@ class Compiled(_Callable):
             return found
 
     def _compile(self, signature: Signature) -> Lowered:
+        from autodiff.executable import compile_graph
+
         name = self._binder.parameters.name
         graph, result = trace(self._function, name, signature.structure, signature.leaves)
         executable = compile_graph(graph, self._donations(signature, graph, result))

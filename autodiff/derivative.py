@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from autodiff import errors, executable, ir, ops, state
+from autodiff import errors, ir, ops, state
 from autodiff.ir import Aval, Line, Value
 from autodiff.pytree import StructureError, TreeDef, flatten, flatten_like
 from autodiff.signature import Parameters, describe
@@ -178,9 +178,11 @@ def has_tensor(tree: Tree) -> bool:
 
 def evaluated(tree: Tree) -> Tree:
     """A tree with its tensors computed, by one plan: arrays that are the caller's own."""
+    from autodiff.evaluate import evaluate
+
     leaves, structure = flatten(tree)
     positions = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
-    arrays = executable.evaluate([leaves[i]._value for i in positions])
+    arrays = evaluate([leaves[i]._value for i in positions])
     for i, array in zip(positions, arrays, strict=True):
         leaves[i] = array.copy()[()]
     return structure.unflatten(leaves)

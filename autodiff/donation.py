@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from autodiff import errors
 from autodiff.errors import placed
-from autodiff.executable import Executable
 from autodiff.ir import Array, Aval
 
 
@@ -52,47 +51,30 @@ def match(
     return {number: i for i, number in found.items()}
 
 
-class Donation:
-    """Runs an executable some of whose inputs are donated, and says which argument cannot be."""
+def explain(name: str, paths: Sequence[str], donated: Iterable[int], arrays: Sequence[Array]) -> None:
+    """Raise what is wrong with donated arrays, if anything is.
 
-    def __init__(self, name: str, paths: Sequence[str], executable: Executable):
-        self.name = name
-        self.paths = tuple(paths)
-        self.donated = tuple(executable.donated)
-        self.run = executable.run_flat
-        # these the executable copies before it looks for overlaps; a Python float has an array of its own anyway
-        self.copied = [i for i in executable.small_inputs if not executable.inputs[i].weak]
+    Args:
+        name: the function's.
+        paths: the arguments', as people write them.
+        donated: numbers of the donated ones.
+        arrays: the arguments.
 
-    def __call__(self, arrays: list[Array]) -> Sequence[Array]:
-        """Run it.
-
-        Raises:
-            ValueError: naming the argument that cannot be written to or overlaps another.
-        """
-        for i in self.copied:
-            x = arrays[i]
-            for j in self.donated:
-                if np.may_share_memory(x, arrays[j]):
-                    self.explain(arrays)
-        try:
-            return self.run(arrays)
-        except ValueError:
-            self.explain(arrays)
-            raise
-
-    def explain(self, arrays: Sequence[Array]) -> None:
-        """Raise what is wrong with the donated arrays, if anything is."""
-        for i in self.donated:
-            x = arrays[i]
-            if not x.dtype.isnative:
-                self._refuse(i, f"has dtype {x.dtype.str}, not the machine's byte order: convert it with .astype")
-            if not x.flags.writeable:
-                self._refuse(i, "is read-only: pass a copy, or leave it out of donate_argnums")
-            if not (x.flags.c_contiguous and x.flags.aligned):
-                self._refuse(i, "is not contiguous and aligned: pass np.ascontiguousarray of it")
+    Raises:
+        ValueError: naming the argument that cannot be written to or overlaps another.
+    """
+    for i in donated:
+        x = arrays[i]
+        what = None
+        if not x.dtype.isnative:
+            what = f"has dtype {x.dtype.str}, not the machine's byte order: convert it with .astype"
+        elif not x.flags.writeable:
+            what = "is read-only: pass a copy, or leave it out of donate_argnums"
+        elif not (x.flags.c_contiguous and x.flags.aligned):
+            what = "is not contiguous and aligned: pass np.ascontiguousarray of it"
+        else:
             for j, other in enumerate(arrays):
                 if j != i and np.may_share_memory(x, other):
-                    self._refuse(i, f"shares memory with argument {self.paths[j]}: pass a copy of one of them")
-
-    def _refuse(self, i: int, what: str) -> None:
-        raise ValueError(placed(errors.user_line(), f"{self.name}: donated argument {self.paths[i]} {what}"))
+                    what = f"shares memory with argument {paths[j]}: pass a copy of one of them"
+        if what:
+            raise ValueError(placed(errors.user_line(), f"{name}: donated argument {paths[i]} {what}"))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from autodiff import ir
+from autodiff._caller import Bound, Caller
 from autodiff._native import ffi, lib
-from autodiff.ir import Array, Aval, Builder, Dtype, Graph, Node, Shape, Value
+from autodiff.callbacks import pending
+from autodiff.ir import FLOAT64, Array, Aval, Graph
 from autodiff.lower import lower
 from autodiff.passes import ALL, optimise
 from autodiff.passes.schedule import schedule
@@ -23,8 +23,8 @@ from autodiff.plan import Plan
 _BEHAVED = 0x101
 """NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED, as in ndarray.flags.num."""
 
-_SMALL = 2048
-"""Bytes up to which arrays are copied to and from memory that the native library knows already."""
+_RELEASE_FROM_WORK = 50_000
+"""Elementary operations of a plan that last long enough for other threads to be let in."""
 
 _POLL_FROM_WORK = 10_000_000
 """Elementary operations of a plan that are over before anyone would interrupt them."""
@@ -36,96 +36,33 @@ class PlanError(RuntimeError):
     """Bytes that are not a valid plan, or that this version of the library cannot run."""
 
 
-# ---- callbacks -----------------------------------------------------------------------------------------------------
+def _address(pointer: Any) -> int:
+    return int(ffi.cast("uintptr_t", pointer))
 
 
-class _Pending(threading.local):
-    exception: BaseException | None = None
-
-
-_pending = _Pending()
-
-
-def _remember(kind: Any, exception: BaseException, traceback: Any) -> None:
-    """Keep what a callback raised until the native call has returned."""
-    _pending.exception = exception
-
-
-@ffi.def_extern(error=1, onerror=_remember)  # type: ignore[untyped-decorator]
-def _poll(context: Any) -> int:
-    return 0  # being here is enough: Python runs signal handlers, and what they raise goes to _remember
-
-
-def _memory(pointer: Any, shape: Shape, dtype: Dtype) -> Array:
-    size = Aval(shape, dtype).size
-    if not size:
-        return np.empty(shape, dtype)
-    return np.frombuffer(ffi.buffer(pointer, size * dtype.itemsize), dtype).reshape(shape)
-
-
-@ffi.def_extern(error=1, onerror=_remember)  # type: ignore[untyped-decorator]
-def _host(context: Any, number: int, inputs: Any, outputs: Any) -> int:
-    host: HostFunction = ffi.from_handle(context)[number]
-    name = getattr(host.function, "__qualname__", host.function)
-    arrays = [_memory(inputs[i], *aval).copy() for i, aval in enumerate(host.inputs)]
-    results = host.function(*arrays)
-    if len(results) != len(host.outputs):
-        raise TypeError(f"the host step {name} returned {len(results)} results instead of {len(host.outputs)}")
-    for i, (result, (shape, dtype)) in enumerate(zip(results, host.outputs, strict=True)):
-        array = np.asarray(result)
-        if array.shape != shape or array.dtype != dtype:
-            got, want = Aval(array.shape, array.dtype), Aval(shape, dtype)
-            raise TypeError(f"the host step {name} returned {got} as result {i} instead of {want}")
-        _memory(outputs[i], shape, dtype)[...] = array
-    return 0
-
-
-# ---- calls ---------------------------------------------------------------------------------------------------------
-
-
-class _Call:
-    """What one run needs of its own: the C struct, a workspace, and room for small arguments and results.
-
-    An array is cheaper to copy than to point to, up to a size.
-    """
-
-    __slots__ = ("error", "handle", "inputs", "memory", "outputs", "run", "small_inputs", "small_outputs")
-
-    def __init__(self, executable: Executable):
-        self.inputs = ffi.new("void *[]", max(len(executable.inputs), 1))
-        self.outputs = ffi.new("void *[]", max(len(executable.outputs), 1))
-        self.error = ffi.new("ad_error *")
-        self.handle = ffi.new_handle(executable.hosts)
-        size = (executable.workspace + 63) // 64 * 64
-        rooms = [(self.inputs, i, executable.inputs[i]) for i in executable.small_inputs]
-        rooms += [(self.outputs, i, executable.outputs[i]) for i in executable.small_outputs]
-        memory = np.empty(size + 64 + len(rooms) * _SMALL, np.uint8)
-        address = int(ffi.cast("uintptr_t", ffi.from_buffer(memory)))
-        self.memory = memory = memory[-address % 64 :]
-        base = ffi.cast("char *", ffi.from_buffer(memory))
-        views = []
-        for n, (pointers, i, aval) in enumerate(rooms):
-            begin = size + n * _SMALL
-            views.append((i, memory[begin : begin + _bytes(aval)].view(aval.dtype).reshape(aval.shape)))
-            pointers[i] = base + begin
-        self.small_inputs = views[: len(executable.small_inputs)]
-        self.small_outputs = views[len(executable.small_inputs) :]
-        run = self.run = ffi.new("ad_run *")
-        run.size = ffi.sizeof("ad_run")
-        run.inputs = self.inputs
-        run.outputs = self.outputs
-        run.workspace = base
-        run.workspace_size = size
-        run.context = self.handle
-        run.error = self.error
-        if executable.hosts:
-            run.host = lib._host
-        if executable.hosts or executable.work > _POLL_FROM_WORK:
-            run.poll = lib._poll
+def _is_number(aval: Aval) -> bool:
+    """Whether a Python float is passed."""
+    return aval.weak and not aval.shape and aval.dtype == FLOAT64
 
 
 def _bytes(aval: Aval) -> int:
     return aval.size * aval.dtype.itemsize
+
+
+def _fail(plan: Plan, status: int, line: int, first: int, second: int, message: str | None) -> None:
+    """Raise what a run's status means; `first` and `second` are its details."""
+    exception = pending()
+    written = plan.line(line)
+    where = f" [{written}]" if written else ""
+    if status == lib.AD_ERROR_INDEX:
+        raise IndexError(f"index {first} is out of bounds for axis with size {second}{where}")
+    if status == lib.AD_ERROR_NEGATIVE_POWER:
+        raise ValueError(f"Integers to negative integer powers are not allowed.{where}")
+    if status == lib.AD_INTERRUPTED:
+        raise exception or KeyboardInterrupt()
+    if status == lib.AD_ERROR_HOST and exception is not None:
+        raise exception
+    raise PlanError(f"{message or 'the native library failed'}{where}")
 
 
 class Executable:
@@ -165,15 +102,8 @@ class Executable:
         """An upper bound of a call's elementary operations."""
         self.isa: str = ffi.string(lib.ad_plan_isa(self._prepared)).decode()
         """The instruction set it was prepared for."""
-        self._calls: list[_Call] = []  # not in use just now
-        fresh = sorted({*range(len(self.outputs))} - {*self.donated.values()})
-        small = [_bytes(x) <= _SMALL and i not in self.donated for i, x in enumerate(self.inputs)]
-        self.small_inputs = [i for i, flag in enumerate(small) if flag]
-        self._large_inputs = [(i, self.inputs[i].dtype) for i, flag in enumerate(small) if not flag]
-        self.small_outputs = [i for i in fresh if _bytes(self.outputs[i]) <= _SMALL]
-        self._large_outputs = [
-            (i, self.outputs[i].shape, self.outputs[i].dtype) for i in fresh if _bytes(self.outputs[i]) > _SMALL
-        ]
+        self.caller = self._make_caller()
+        """The executable without `call`'s patience: it gives None for arguments that are not just as they should be."""
 
     def _check_fit(self) -> None:
         """Refuse a plan for other arrays than these: the native library is told where they are, not how long."""
@@ -194,82 +124,76 @@ class Executable:
         if not fits:
             raise PlanError("the plan does not fit the arrays it is said to be for")
 
-    def run_flat(self, arrays: Sequence[Array]) -> list[Array]:
-        """Run on one array an input, of the input's shape and dtype, which the caller has checked.
+    def _make_caller(self) -> Caller:
+        donors = {j: i for i, j in self.donated.items()}
+        handle = ffi.new_handle(self.hosts)
+        callbacks = bool(self.hosts)
+        return Caller(
+            run=_address(ffi.addressof(lib, "ad_plan_run")),
+            prepared=_address(self._prepared),
+            keep=(self._prepared, handle),
+            fail=partial(_fail, self.plan),
+            inputs=tuple([(*x[:2], _is_number(x), self.donated.get(i, -1)) for i, x in enumerate(self.inputs)]),
+            outputs=tuple([(*y[:2], False, donors.get(j, -1)) for j, y in enumerate(self.outputs)]),
+            workspace=self.workspace,
+            host=_address(lib._host) if callbacks else 0,
+            poll=_address(lib._poll) if callbacks or self.work > _POLL_FROM_WORK else 0,
+            context=_address(handle),
+            releases=callbacks or self.work > _RELEASE_FROM_WORK,
+        )
 
-        The results are fresh arrays, but for those in the memory of donated inputs: these are the donated arrays.
+    def call(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """Run on one argument an input: arrays, or numbers where the shape is ().
+
+        Arguments have the inputs' shapes, and may have to be converted to their dtypes and layout.  Numbers among the
+        results are NumPy scalars, and what is made in the memory of a donated input is the donated array.
+
+        Raises:
+            ValueError: for a donated argument that cannot be written to.
         """
-        if len(arrays) != len(self.inputs):
-            raise ValueError(f"an executable of {len(self.inputs)} arguments got {len(arrays)}")
-        try:
-            call = self._calls.pop()
-        except IndexError:
-            call = _Call(self)
-        for i, room in call.small_inputs:
-            room[...] = arrays[i]
-        if self._large_inputs:
-            arrays = list(arrays)  # which keeps alive what is copied
-            for i, dtype in self._large_inputs:
-                array = arrays[i]
-                if array.flags.num & _BEHAVED != _BEHAVED or array.dtype != dtype:
-                    array = arrays[i] = self._conform(array, i)
-                call.inputs[i] = ffi.from_buffer(array)
-        results: list[Any] = [None] * len(self.outputs)
-        for i, shape, dtype in self._large_outputs:
-            result = results[i] = np.empty(shape, dtype)
-            call.outputs[i] = ffi.from_buffer(result)
-        if self.donated:
-            self._donate(call, arrays, results)
-        status = lib.ad_plan_run(self._prepared, call.run)
-        if status:
-            raise self._exception(call, status)
-        for i, room in call.small_outputs:
-            results[i] = room.copy()
-        self._calls.append(call)
+        results = self.caller.run(*arguments)
+        if results is None:
+            arrays = self._conform(arguments)
+            results = self.caller.run(*arrays)
+            if results is None:
+                raise self._misfit(arrays)
         return results
 
-    def _conform(self, array: Array, i: int) -> Array:
-        if i in self.donated:
-            raise ValueError(f"donated argument {i} has to be contiguous, aligned and of dtype {self.inputs[i].dtype}")
-        return np.require(array, self.inputs[i].dtype, ["C_CONTIGUOUS", "ALIGNED"])
+    def run_flat(self, arrays: Sequence[Array]) -> list[Array]:
+        """As `call`, with arrays of shape () for numbers."""
+        return [np.asarray(y) for y in self.call(arrays)]
 
-    def _donate(self, call: _Call, arrays: Sequence[Array], results: list[Any]) -> None:
-        for i, j in self.donated.items():
-            array = arrays[i]
-            if not array.flags.writeable:
-                raise ValueError(f"donated argument {i} is read-only")
-            call.outputs[j] = call.inputs[i]
-            results[j] = array
-        # where one of two arguments is written to they may not overlap; small ones have been copied
-        spans = sorted(
-            [
-                (int(ffi.cast("uintptr_t", call.inputs[i])), arrays[i].nbytes, i)
-                for i, _ in self._large_inputs
-                if arrays[i].nbytes
-            ]
-        )
-        end, other = 0, -1
-        for begin, size, i in spans:
-            if begin < end and (i in self.donated or other in self.donated):
-                raise ValueError(f"donated argument {i if i in self.donated else other} overlaps another argument")
-            if begin + size > end:
-                end, other = begin + size, i
+    def bind(self, inputs: Sequence[Array], outputs: Sequence[Array], out: Any) -> Bound:
+        """A function without arguments that runs on these very arrays and returns `out`.
 
-    def _exception(self, call: _Call, status: int) -> BaseException:
-        error, pending = call.error, _pending.exception
-        _pending.exception = None
-        line = self.plan.line(error.line)
-        where = f" [{line}]" if line else ""
-        if status == lib.AD_ERROR_INDEX:
-            return IndexError(f"index {error.detail[0]} is out of bounds for axis with size {error.detail[1]}{where}")
-        if status == lib.AD_ERROR_NEGATIVE_POWER:
-            return ValueError(f"Integers to negative integer powers are not allowed.{where}")
-        if status == lib.AD_INTERRUPTED:
-            return pending or KeyboardInterrupt()
-        if status == lib.AD_ERROR_HOST and pending is not None:
-            return pending
-        message = ffi.string(error.message).decode() if error.message else "the native library failed"
-        return PlanError(f"{message}{where}")
+        The arrays are contiguous and aligned, of the inputs' and outputs' shapes and dtypes, and share no memory but
+        that of donated inputs and their results.
+        """
+        return self.caller.bind(tuple(inputs), tuple(outputs), out)
+
+    def _conform(self, arguments: Sequence[Any]) -> list[Any]:
+        """The same arguments as the caller takes them."""
+        conformed: list[Any] = []
+        for i, (x, aval) in enumerate(zip(arguments, self.inputs, strict=True)):
+            if _is_number(aval):
+                conformed.append(float(x))
+            elif i in self.donated:
+                conformed.append(np.asarray(x))
+            else:
+                conformed.append(np.asarray(x, aval.dtype))
+        return conformed
+
+    def _misfit(self, arrays: Sequence[Any]) -> Exception:
+        """Why the caller does not take these arguments."""
+        for i, (x, aval) in enumerate(zip(arrays, self.inputs, strict=True)):
+            if i in self.donated:
+                if not x.flags.writeable:
+                    return ValueError(f"donated argument {i} is read-only")
+                if x.dtype != aval.dtype or x.flags.num & _BEHAVED != _BEHAVED:
+                    return ValueError(f"donated argument {i} has to be contiguous, aligned and of dtype {aval.dtype}")
+            if np.shape(x) != aval.shape:
+                return ValueError(f"argument {i} has shape {np.shape(x)} instead of {aval.shape}")
+        return ValueError(f"one of the donated arguments {list(self.donated)} overlaps another argument")
 
     def __repr__(self) -> str:
         return f"<Executable: {', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))}; {self.plan!r}>"
@@ -287,6 +211,8 @@ class Executable:
         if self.hosts:
             names = ", ".join(str(getattr(h.function, "__qualname__", h.function)) for h in self.hosts)
             raise TypeError(f"an executable with host steps ({names}) cannot be saved, only pickled")
+        import json
+
         about = {
             "inputs": [(x.shape, x.dtype.name, x.weak) for x in self.inputs],
             "outputs": [(x.shape, x.dtype.name, x.weak) for x in self.outputs],
@@ -302,6 +228,8 @@ class Executable:
         Raises:
             PlanError: the file is not such a file, or damaged.
         """
+        import json
+
         with open(path, "rb") as file:
             data = file.read()
         head, _, plan = data.removeprefix(_FILE_MAGIC).partition(b"\n")
@@ -349,87 +277,3 @@ def _compile(graph: Graph, donated: dict[int, int], passes: Collection[str]) -> 
     )
     plan = lower(steps, reuse="reuse" in passes)
     return Executable(plan, inputs, outputs, donated, steps.hosts, graph)
-
-
-# ---- lazily computed values ----------------------------------------------------------------------------------------
-
-
-class _Cache:
-    """The executables used last, by the structure of what they compute."""
-
-    def __init__(self, size: int):
-        self.size = size
-        self.lock = threading.Lock()
-        self.table: OrderedDict[Any, Executable] = OrderedDict()
-
-    def get(self, key: Any, make: Callable[[], Executable]) -> Executable:
-        with self.lock:
-            known = self.table.get(key)
-            if known is not None:
-                self.table.move_to_end(key)
-                return known
-        made = make()
-        with self.lock:
-            self.table[key] = made
-            while len(self.table) > self.size:
-                self.table.popitem(last=False)
-        return made
-
-
-_evaluations = _Cache(256)
-
-
-def evaluate(values: Sequence[Value]) -> list[Array]:
-    """The NumPy values of nodes made outside `compile`; they are kept, and computing starts from what is known.
-
-    Networks of the same structure, written in the same lines, share one executable, so that a loop compiles once.
-    """
-    wanted = list(dict.fromkeys([x for x in values if x.data is None]))
-    if wanted:
-        nodes, leaves = _cut(wanted)
-        numbers: dict[Value, int] = {x: i for i, x in enumerate(leaves)}
-        key: list[Any] = [x.aval[:2] for x in leaves]
-        for node in nodes:
-            key.append((node.op, node.line, *node.params.values(), *[numbers[x] for x in node.inputs]))
-            for y in node.outputs:
-                numbers[y] = len(numbers)
-        key.append(tuple([numbers[x] for x in wanted]))
-
-        def make() -> Executable:
-            return compile_graph(_as_graph(nodes, leaves, wanted))
-
-        arrays = [x.data for x in leaves if x.data is not None]
-        for x, array in zip(wanted, _evaluations.get(tuple(key), make).run_flat(arrays), strict=True):
-            x.data = array
-    return [x.data for x in values if x.data is not None]
-
-
-def _cut(wanted: Sequence[Value]) -> tuple[list[Node], list[Value]]:
-    """The nodes that have to be computed, sorted; and the known values that they begin with."""
-    seen: set[Node] = set()
-    stack = [x.node for x in wanted]
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        if node.op is ir.argument_op:
-            raise ValueError(f"{node.aval} is an argument of a function that is being traced: it has no value yet")
-        seen.add(node)
-        stack.extend([x.node for x in node.inputs if x.data is None and x.node not in seen])
-    nodes = sorted(seen, key=ir.serial)
-    leaves = {x: None for node in nodes for x in node.inputs if x.data is not None}
-    return nodes, list(leaves)
-
-
-def _as_graph(nodes: list[Node], leaves: list[Value], wanted: Sequence[Value]) -> Graph:
-    """The same nodes on arguments, so that what is cached keeps none of the user's arrays."""
-    builder = Builder(intern=True)
-    with ir.building(builder):
-        env: dict[Value, Value] = {x: ir.argument(x.aval) for x in leaves}
-        inputs = tuple(env.values())
-        for node in nodes:
-            builder.line = node.line
-            new = builder.emit(node.op, tuple([env[x] for x in node.inputs]), node.params)
-            for y, result in zip(node.outputs, new.outputs, strict=True):
-                env.setdefault(y, result)
-    return Graph(inputs, tuple([env[x] for x in wanted]), "lazy")

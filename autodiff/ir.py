@@ -13,7 +13,6 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -93,7 +92,6 @@ TransposeRule = Callable[["Node", Tangents, Sequence[bool]], Tangents]
 BatchRule = Callable[["Node", int, Sequence["Value"], Sequence[bool]], Sequence["Value"]]
 
 
-@dataclass(eq=False, frozen=True, repr=False)
 class Op:
     """A primitive.  `ops/` declares them; see `ops/base.py` for the short forms its rules are written in.
 
@@ -101,17 +99,31 @@ class Op:
     aval of the first value.
     """
 
-    name: str
-    infer: InferRule  # (*input avals, **params) -> the result's aval, or a tuple of them
-    oracle: Callable[..., Any]  # the same function on NumPy arrays, with the same params
-    jvp: JvpRule  # (node, its inputs' tangents) -> its outputs' tangents; None is a tangent of zero
-    transpose: TransposeRule | None  # (node, its outputs' cotangents, which inputs are linear) -> cotangents
-    batch: BatchRule  # (node, size, inputs, which have a leading batch axis) -> outputs with a leading batch axis
-    masked_transpose: TransposeRule | None = None  # the transpose for cotangents that a selection may have zeroed
-    arity: int | None = None  # how many operands; None where that varies
-    elementwise: bool = False
-    selects: bool = False  # its transpose puts zeros into cotangents
-    interned: bool = True
+    def __init__(
+        self,
+        name: str,
+        infer: InferRule,
+        oracle: Callable[..., Any],
+        jvp: JvpRule,
+        transpose: TransposeRule | None,
+        batch: BatchRule,
+        masked_transpose: TransposeRule | None = None,
+        arity: int | None = None,
+        elementwise: bool = False,
+        selects: bool = False,
+        interned: bool = True,
+    ):
+        self.name = name
+        self.infer = infer  # (*input avals, **params) -> the result's aval, or a tuple of them
+        self.oracle = oracle  # the same function on NumPy arrays, with the same params
+        self.jvp = jvp  # (node, its inputs' tangents) -> its outputs' tangents; None is a tangent of zero
+        self.transpose = transpose  # (node, its outputs' cotangents, which inputs are linear) -> cotangents
+        self.batch = batch  # (node, size, inputs, which have a leading batch axis) -> outputs with a leading batch axis
+        self.masked_transpose = masked_transpose  # the transpose for cotangents that a selection may have zeroed
+        self.arity = arity  # how many operands; None where that varies
+        self.elementwise = elementwise
+        self.selects = selects  # its transpose puts zeros into cotangents
+        self.interned = interned
 
     def __call__(self, *operands: Any, **params: Any) -> Value:
         """Apply a primitive of one result."""
@@ -489,13 +501,13 @@ def toposort(outputs: Iterable[Value], inputs: Iterable[Value] = ()) -> list[Nod
     return sorted(seen, key=serial)
 
 
-@dataclass(frozen=True, eq=False)
 class Graph:
     """A function: `outputs` in terms of `inputs`, which are results of `argument` nodes."""
 
-    inputs: tuple[Value, ...]
-    outputs: tuple[Value, ...]
-    name: str = field(default="graph")
+    def __init__(self, inputs: tuple[Value, ...], outputs: tuple[Value, ...], name: str = "graph"):
+        self.inputs = inputs
+        self.outputs = outputs
+        self.name = name
 
     @cached_property
     def nodes(self) -> list[Node]:

@@ -132,7 +132,7 @@ class Lazy:
 
 def evaluated(values: Sequence[Value]) -> list[Array]:
     """Their arrays, computed if need be; not to be changed or handed out."""
-    from autodiff.executable import evaluate
+    from autodiff.evaluate import evaluate
 
     arrays: list[Array] = evaluate(values)
     return arrays

@@ -7,7 +7,6 @@ two dicts that were filled in different order have different structures, but fit
 
 from __future__ import annotations
 
-import dataclasses
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -48,6 +47,8 @@ def _values(tree: Any, keys: tuple[Any, ...]) -> list[Any]:
 
 
 def _field_names(tree: Any) -> tuple[Any, ...]:
+    import dataclasses
+
     return tuple([f.name for f in dataclasses.fields(tree)])
 
 
@@ -184,7 +185,7 @@ def _kind(cls: type) -> Kind | None:
         pass
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return _NAMEDTUPLE
-    if dataclasses.is_dataclass(cls):
+    if hasattr(cls, "__dataclass_fields__"):
         return _DATACLASS
     return None
 
@@ -282,6 +283,17 @@ class TreeDef:
         """The root's keys; none for a leaf."""
         root = self.spec[0]
         return root.keys if root else ()
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the tree is one leaf."""
+        return len(self.spec) == self.n_leaves
+
+    @property
+    def is_flat_tuple(self) -> bool:
+        """Whether the tree is a tuple of leaves."""
+        root = self.spec[0]
+        return root is not LEAF and root.type is tuple and self.n_leaves == len(self.spec) - 1
 
     def subtrees(self) -> list[TreeDef]:
         """The structures of the root's children."""

@@ -21,7 +21,9 @@ from autodiff.ir import Line
 
 
 def fingerprint() -> tuple[Any, ...]:
-    """The state of the global generator, as something to compare."""
+    """The state of the global generator, as something to compare; nothing before NumPy has made it."""
+    if "numpy.random" not in sys.modules:
+        return ()
     state = np.random.get_state(legacy=False)  # noqa: NPY002
     assert isinstance(state, dict)
     inner = {k: v.tobytes() if isinstance(v, np.ndarray) else v for k, v in state["state"].items()}
@@ -36,7 +38,7 @@ def _only_this_thread() -> AbstractContextManager[Any]:
 
 def drawing_line(function: Callable[[], Any]) -> tuple[bool, Line | None]:
     """Whether a call of the function changes the generator's state, and the user's line that does."""
-    known = fingerprint()
+    known: tuple[Any, ...] = ()
     here: Line | None = None
     found: Line | None = None
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import pickle
 import subprocess
 import sys
 import threading
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -604,6 +606,47 @@ def test_a_warning_after_eight_compiles_names_the_argument(calls: list[Any], mes
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scaled(np.ones(99), 1.0)  # said once
+
+
+def test_calls_that_lead_straight_to_c() -> None:
+    """Functions of arrays by position, once known; every other call of them is as good as ever."""
+
+    def f(a: Any, b: Any = 3.0) -> Any:
+        return a * b + 1
+
+    g = ad.compile(f)
+    for _ in range(5):
+        np.testing.assert_array_equal(g(X, X), X * X + 1)
+    np.testing.assert_array_equal(g(X), 3 * X + 1)
+    np.testing.assert_array_equal(g(X, b=X), X * X + 1)
+    np.testing.assert_array_equal(g(b=2.0, a=X), 2 * X + 1)
+    np.testing.assert_array_equal(g(X.astype(np.float32), X), X * X + 1)
+    assert g(ad.Tensor(2.0), 3.0).grad is not None
+    assert ad.grad(g)(2.0, 3.0) == 3.0
+    for arguments in ((), (X, X, X)):
+        with pytest.raises(TypeError, match="argument"):
+            g(*arguments)
+    with pytest.raises(TypeError, match="c"):
+        g(X, c=X)
+    pair = ad.compile(lambda a, b: (b, a))
+    for _ in range(5):
+        result = pair(X, 2.0)
+    assert type(result) is tuple
+    assert type(result[0]) is np.float64
+    single = ad.compile(lambda a: [a])
+    for _ in range(5):
+        assert type(single(X)) is list
+
+
+def test_a_compiled_function_is_freed() -> None:
+    f = ad.compile(lambda x: x + 1)
+    for _ in range(5):
+        f(X)
+    alive = weakref.ref(f), weakref.ref(f.lower(X))
+    f.lower(X)(X)
+    del f
+    gc.collect()
+    assert [x() for x in alive] == [None, None]
 
 
 # ---- donation ------------------------------------------------------------------------------------------------------

@@ -112,6 +112,6 @@ def test_a_step_runs_one_plan_and_no_python(executable: Any) -> None:
         executable(state, data.train_images, data.train_labels, rows, RATE)
     finally:
         sys.setprofile(None)
-    runs = [i for i, event in enumerate(events) if event == ("c_call", "ad_plan_run")]
+    runs = [i for i, event in enumerate(events) if event == ("c_call", "run")]
     assert len(runs) == 1
-    assert events[runs[0] + 1] == ("c_return", "ad_plan_run")
+    assert events[runs[0] + 1] == ("c_return", "run")

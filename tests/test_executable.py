@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autodiff import executable as executable_module
-from autodiff import ir
-from autodiff.executable import Executable, PlanError, compile_graph, evaluate
+from autodiff import callbacks, ir
+from autodiff import evaluate as evaluate_module
+from autodiff.evaluate import evaluate
+from autodiff.executable import Executable, PlanError, compile_graph
 from autodiff.ir import FLOAT32, FLOAT64, INT32, INT64, OPS, Array, Aval, Dtype, Graph, Shape, Value
 
 
@@ -180,7 +181,7 @@ def test_interrupt() -> None:
         executable.run_flat([np.ones((1000, 1000))])
     timer.join()
     assert not finished
-    assert executable_module._pending.exception is None
+    assert callbacks._pending.exception is None
 
 
 def test_eight_threads() -> None:
@@ -204,6 +205,86 @@ def test_eight_threads() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_host_step_may_call_the_same_executable() -> None:
+    def half(x: Array) -> tuple[Array]:
+        return (x if np.all(x < 1) else executable.run_flat([x / 4])[0],)
+
+    executable = host(half, V)
+    np.testing.assert_array_equal(executable.run_flat([np.full(4, 40.0)])[0], np.full(4, 0.625))
+
+
+def test_more_calls_at_once_than_are_kept() -> None:
+    together = threading.Barrier(20, timeout=60)
+    executable = host(lambda x: (together.wait(), (x + 1,))[1], V)
+    for _ in range(2):
+        results: dict[int, Array] = {}
+
+        def work(i: int, results: dict[int, Array] = results) -> None:
+            results[i] = executable.run_flat([np.full(4, float(i))])[0]
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for i in range(20):
+            np.testing.assert_array_equal(results[i], np.full(4, 2.0 * i + 1))
+
+
+def test_what_the_caller_leaves_to_others() -> None:
+    """It takes arguments that are just as they should be, in any layout; a plan never sees others."""
+
+    class Sub(np.ndarray[Any, Any]):
+        pass
+
+    run = compiled(lambda x, s: x * OPS["broadcast"](s, shape=(4,), axes=()), V, ((), FLOAT64)).caller.run
+    x, s = np.arange(4.0), np.float64(2)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    unaligned = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(FLOAT64)
+    long = np.dtype(FLOAT64, metadata={"of": "the same kind"})
+    for good in (x, frozen, np.repeat(x, 2)[::2], x[::-1][::-1], unaligned, x.astype(long)):
+        for number in (s, np.array(2.0)):
+            (result,) = run(good, number) or [None]
+            np.testing.assert_array_equal(result, 2 * x)
+    for bad in (x.astype(">f8"), x.astype(FLOAT32), x[:3], x[None], x.view(Sub), [0.0], None, 2.0):
+        assert run(bad, s) is None
+    for bad in (2.0, 2, True, np.float32(2), np.int64(2), np.array([2.0]), "2", None, x):
+        assert run(x, bad) is None
+    for arguments in ((), (x,), (x, s, s)):
+        with pytest.raises(ValueError, match=f"an executable of 2 arguments got {len(arguments)}"):
+            run(*arguments)
+
+
+def test_wrong_arguments_are_named() -> None:
+    executable = compiled(lambda x: x + 1.0, V)
+    with pytest.raises(ValueError, match=r"argument 0 has shape \(3,\) instead of \(4,\)"):
+        executable.run_flat([np.zeros(3)])
+    np.testing.assert_array_equal(executable.run_flat([[1, 2, 3, 4]])[0], [2, 3, 4, 5])  # type: ignore[list-item]
+
+
+def test_calls_that_fail_or_are_refused_keep_nothing() -> None:
+    executable = compiled(lambda x, i: OPS["gather"](x, i), M, ((2,), INT64))
+    x, good, bad = np.asfortranarray(np.ones((3, 4))), np.array([0, 1]), np.array([0, 9])
+
+    def calls() -> None:
+        for _ in range(100):
+            assert executable.caller.run(x, good) is not None
+            assert executable.caller.run(x, None) is None
+            with pytest.raises(IndexError):
+                executable.caller.run(x, bad)
+
+    calls()
+    gc.collect()
+    things = (x, good, bad, executable.caller)
+    before = [sys.getrefcount(thing) for thing in things], len(gc.get_objects())
+    calls()
+    gc.collect()
+    after = [sys.getrefcount(thing) for thing in things], len(gc.get_objects())
+    assert all(abs(a - b) < 50 for a, b in zip(before[0], after[0], strict=True)), (before, after)
+    assert abs(before[1] - after[1]) < 50
 
 
 def test_no_memory_is_kept() -> None:
@@ -389,7 +470,7 @@ def test_equal_structure_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> No
         compilations.append(args)
         return compile_graph(*args, **kwargs)
 
-    monkeypatch.setattr(executable_module, "compile_graph", counting)
+    monkeypatch.setattr(evaluate_module, "compile_graph", counting)
     for i in range(5):
         w = leaf(np.full((2, 11), float(i)))
         (y,) = evaluate([OPS["cos"](w) * leaf(np.full((2, 11), i + 1.0))])

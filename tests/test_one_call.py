@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import autodiff as ad
-from autodiff._native import lib
+from autodiff._caller import Caller
 
 
 class Calls:
@@ -29,7 +29,7 @@ class Calls:
     def hook(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "call" and self.inside:
             self.frames_inside.append(frame.f_code.co_name)
-        if event.startswith("c_") and getattr(lib, getattr(argument, "__name__", ""), None) is argument:
+        if event.startswith("c_") and isinstance(getattr(argument, "__self__", None), Caller):
             self.inside = event == "c_call"
             if self.inside:
                 self.library.append(argument.__name__)
@@ -56,13 +56,13 @@ def test_training_step() -> None:
     for _ in range(5):  # the first calls trace, compile, and generate the path of a call; all later ones are alike
         calls = Calls(lambda p=params, s=state: step(p, s, x, y))
         params, state, value = calls.result
-    assert calls.library == ["ad_plan_run"]
+    assert calls.library == ["run"]
     assert calls.frames_inside == []
     assert np.isfinite(value)
 
 
 def test_no_python_at_all_around_a_small_call() -> None:
-    """Two Python frames: the call's generated code, and the executable's."""
+    """Arguments and results that are arrays alone need no generated code either."""
     f = ad.compile(lambda a, b: a * b)
     a, b = np.ones(3), np.ones(3)
     for _ in range(3):
@@ -78,4 +78,4 @@ def test_no_python_at_all_around_a_small_call() -> None:
         f(a, b)
     finally:
         sys.setprofile(None)
-    assert len(frames) <= 2
+    assert frames == []

@@ -28,13 +28,20 @@ from numpy import (
     log1p, logaddexp, logical_and, logical_not, logical_or, logical_xor, matmul, matrix_transpose, max, maximum,
     mean, meshgrid, min, minimum, moveaxis, multiply, nan, nan_to_num, ndarray, ndim, negative, newaxis, not_equal,
     number, ones, ones_like, outer, pad, permute_dims, pi, positive, pow, power, printoptions, promote_types, ptp,
-    rad2deg, radians, random, ravel, real, reciprocal, repeat, reshape, result_type, roll, rot90, select,
+    rad2deg, radians, ravel, real, reciprocal, repeat, reshape, result_type, roll, rot90, select,
     set_printoptions, shape, sign, sin, sinh, size, split, sqrt, square, squeeze, stack, std, subtract, sum,
     swapaxes, take_along_axis, tan, tanh, tensordot, tile, trace, transpose, tri, tril, triu, true_divide, uint8,
     var, vdot, vecdot, vsplit, vstack, where, zeros, zeros_like,
 )
 # isort: on
 # fmt: on
+
+
+def __getattr__(name: str) -> Any:
+    """`random`, which NumPy itself imports no sooner."""
+    if name == "random":
+        return np.random
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _holds_tensors(x: Any) -> bool:

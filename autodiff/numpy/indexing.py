@@ -9,8 +9,7 @@ along some of the axes that leaves, which are a `gather`.  Writing undoes one af
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +24,7 @@ from autodiff.ops import arithmetic, indexing, structure
 from autodiff.ops.logic import convert, select
 
 
-@dataclass(frozen=True)
-class Lattice:
+class Lattice(NamedTuple):
     """The part of an index that slices and integers make.
 
     Of each axis of the array: the first element, the step and how many.  `shape` is what a reshape makes of the result:
@@ -78,8 +76,7 @@ def _write_block(x: Value, part: Value, starts: Shape, axis: int) -> Value:
     return concatenate([v for v in (before, block, behind) if v.shape[axis]], axis)
 
 
-@dataclass(frozen=True)
-class Positions:
+class Positions(NamedTuple):
     """The part of an index that arrays make: positions along some axes of what the lattice left.
 
     `at` is where the positions' own axes are among those of the result.

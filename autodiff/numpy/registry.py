@@ -6,7 +6,6 @@ become tensors again.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -68,6 +67,8 @@ def unsupported(name: str) -> TypeError:
     """The error for a NumPy function of that name, which says what is near it."""
     near = NEAR.get(name)
     if near is None:
+        import difflib
+
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.75)
         near = ", ".join(f"np.{n}" for n in close)
     hint = (
