@@ -47,7 +47,7 @@ class _Callable(Entry):
 
     def __init__(self, binder: Binder):
         self._binder = binder
-        self._take([])
+        self._lead(lambda *args, **kwargs: self._dispatch(args, kwargs), None, False)
 
     def _dispatch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What calls do that no route is for."""
