@@ -16,7 +16,7 @@ enum {
     AD_CHUNK = 512,             /* elements of a row that are summed into lanes before the lanes are folded */
     AD_CHUNK_LANES = 32,        /* ... and those lanes: the order of sums, hence part of what a plan means */
     AD_BLOCK_ROWS = 16,         /* rows of a column sum that are added one after the other */
-    AD_ROWS_AT_ONCE = 8,        /* of these, how many wait to be added in one pass over their columns' accumulators */
+    AD_ROWS_AT_ONCE = 4,        /* of these, how many wait to be added in one pass over their columns' accumulators */
     AD_VECTOR_MAX = 64,         /* bytes of the widest vector; also how buffers and scratch are aligned */
     AD_N_OPCODES = 128,
 };
