@@ -12,7 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from native_plans import READ, WRITE, Array, Operand, Plan, base_of, element_strides, isa_selected, isas, run
+from native_plans import (
+    READ,
+    SUM,
+    WRITE,
+    Array,
+    Operand,
+    Plan,
+    base_of,
+    element_strides,
+    isa_selected,
+    isas,
+    run,
+    run_map,
+)
 
 from autodiff._native import lib
 
@@ -166,6 +179,17 @@ def test_products_with_a_vector_add_as_sums_do(dtype: str, isa: str) -> None:
             assert got.tobytes() == want.tobytes(), (n, k, of_x, of_b)
             column = laid_out(np.zeros((n, 1), dtype), "gaps")
             assert multiply(matrix.T, row.T, column).tobytes() == want.tobytes(), (n, k, of_x, of_b)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_product_with_a_vector_is_the_sum_of_a_product(dtype: str, isa: str) -> None:
+    for n, k in [(1, 5), (7, 40), (20, 513), (3, 2600)]:
+        x, b = matrices(1, n, k, dtype)
+        matrix, sums = np.ascontiguousarray(b.T), np.empty(n, dtype)
+        instrs = [("mul", dtype, 2, (0, 1))]
+        sizes = {"lane": sums.itemsize, "n_outer": 1, "n_reduced": 1}
+        run_map([n, k], [(matrix, dtype), (x, dtype)], instrs, [(SUM, sums, 2, dtype)], **sizes)
+        assert multiply(matrix, x.T.copy(), np.empty((n, 1), dtype)).tobytes() == sums.tobytes(), (n, k)
 
 
 def test_a_vector_with_what_is_not_a_number(isa: str) -> None:
