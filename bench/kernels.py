@@ -1,11 +1,10 @@
 """How fast are the native kernels, beside what the machine can do and beside NumPy (one thread each)?
 
-    python bench/kernels.py [--only gemm tiles maths] [--isa avx512] [--quick]
+    python bench/kernels.py [--only tiles maths] [--isa avx512] [--quick]
 
-GEMM in % of the peak of fused multiply-adds, the tile VM and reductions in % of the bandwidth of a plain loop over the
-same memory, vector maths in nanoseconds per element.  Peak and bandwidth are measured in the same run, by a small C
-module built into a temporary directory.  Times are the shortest of many, as the peak's is: on a shared machine the
-others measure the neighbours.
+The tile VM and reductions in % of the bandwidth of a plain loop over the same memory, vector maths in nanoseconds per
+element; products are in products.py.  Bandwidth is measured in the same run, by a small C module built into a temporary
+directory.  Times are the shortest of many: on a shared machine the others measure the neighbours.
 """
 
 from __future__ import annotations
@@ -40,15 +39,6 @@ static double peak_f64(void);
 static double read_all(const float *, long);
 static double add_all(const float *, const float *, float *, long);
 """
-GEMM_SHAPES = [(n, n, n) for n in (16, 32, 64, 96, 128, 256, 512, 1024)] + [
-    (128, 256, 784),
-    (128, 10, 128),
-    (64, 128, 64),
-    (64, 10, 64),
-    (33, 65, 17),
-    (1, 1024, 1024),
-    (1024, 1, 1024),
-]
 FUNCTIONS = ["exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sqrt", "pow"]
 
 
@@ -111,42 +101,6 @@ def prepared(plan: Any, inputs: Sequence[Array], outputs: Sequence[Array]) -> Ca
         assert status == lib.AD_OK
 
     return work
-
-
-def gemm_steps(a: Array, b: Array, c: Array, repeat: int) -> Callable[[], object]:
-    """A run of c = a @ b, several times in one run, so that small ones are not drowned by the call."""
-    plan = plans.Plan()
-    (m, k), n = a.shape, b.shape[1]
-    (a_m, a_k), (b_k, b_n), (c_m, c_n) = (plans.element_strides(x) for x in (a, b, c))
-    strides = [[a_m, 0, a_k], [0, b_n, b_k], [c_m, c_n, 0]]
-    buffers = [plan.input(a.nbytes), plan.input(b.nbytes), plan.output(c.nbytes)]
-    roles = [plans.READ, plans.READ, plans.WRITE]
-    for _ in range(repeat):
-        operands = [
-            plans.Operand(role, buffer, c.dtype.name, s)
-            for role, buffer, s in zip(roles, buffers, strides, strict=True)
-        ]
-        plan.step(plans.lib.AD_GEMM, [m, n, k], operands)
-    return prepared(plan, [a, b], [c])
-
-
-def bench_gemm(probes: Any, timer: Timer) -> None:
-    for dtype, peak in (("float32", probes.lib.peak_f32()), ("float64", probes.lib.peak_f64())):
-        print(f"\nGEMM {dtype}, % of the peak of {peak / 1e9:.1f} G multiply-adds/s; last column NumPy's NN")
-        print(f"{'m':>6}{'n':>6}{'k':>6}{'NN':>8}{'NT':>8}{'TN':>8}{'NumPy':>8}")
-        for m, n, k in GEMM_SHAPES:
-            rng = np.random.default_rng(0)
-            a, b = rng.random((m, k)).astype(dtype), rng.random((k, n)).astype(dtype)
-            c = np.empty((m, n), dtype)
-            repeat = max(1, 2_000_000 // (m * n * k))
-            a_t, b_t = np.ascontiguousarray(a.T).T, np.ascontiguousarray(b.T).T
-
-            def share(seconds: float, work: int = m * n * k, peak: float = peak) -> str:
-                return f"{100 * work / seconds / peak:7.1f}%"
-
-            cells = [share(timer(gemm_steps(x, y, c, repeat)) / repeat) for x, y in ((a, b), (a, b_t), (a_t, b))]
-            cells.append(share(timer(lambda a=a, b=b, c=c: np.matmul(a, b, out=c))))  # type: ignore[misc]
-            print(f"{m:6}{n:6}{k:6}{''.join(cells)}")
 
 
 def bench_tiles(probes: Any, timer: Timer) -> None:
@@ -240,7 +194,7 @@ def bench_maths(timer: Timer) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ["gemm", "tiles", "maths"]
+    parts = ["tiles", "maths"]
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--isa", choices=plans.isas(), default=plans.isas()[-1])
     parser.add_argument("--quick", action="store_true", help="shorter measurements")
@@ -249,8 +203,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, plans.isa_selected(options.isa):
         probes = build_probes(options.isa, directory)
         print(f"instruction set {options.isa}, one thread")
-        if "gemm" in options.only:
-            bench_gemm(probes, timer)
         if "tiles" in options.only:
             bench_tiles(probes, timer)
         if "maths" in options.only:

@@ -16,6 +16,7 @@ enum {
     AD_CHUNK = 512,             /* elements of a row that are summed into lanes before the lanes are folded */
     AD_CHUNK_LANES = 32,        /* ... and those lanes: the order of sums, hence part of what a plan means */
     AD_BLOCK_ROWS = 16,         /* rows of a column sum that are added one after the other */
+    AD_ROWS_AT_ONCE = 4,        /* of these, how many wait to be added in one pass over their columns' accumulators */
     AD_VECTOR_MAX = 64,         /* bytes of the widest vector; also how buffers and scratch are aligned */
     AD_N_OPCODES = 128,
 };
@@ -104,6 +105,7 @@ typedef struct ad_arg {
     uint16_t slot;
     bool owns_slot;  /* the slot stands for this operand alone, so it may point into its memory */
     uint64_t state;  /* of a reduction: where in the scratch its accumulators are */
+    uint64_t ring;   /* of a column reduction of what is computed: where AD_ROWS_AT_ONCE tiles of it are; 0: none */
 } ad_arg;
 
 typedef struct ad_kernels ad_kernels;
@@ -127,7 +129,6 @@ struct ad_task {
     /* MAP: the space as outer * rows * line elements.  A tile is a piece of a line or, if `group` > 1, some lines. */
     int64_t outer, rows, line;
     int64_t group;
-    int64_t strip;       /* columns are reduced strip by strip, so that accumulators stay in cache */
     int64_t tile;        /* lanes of the longest tile */
     int64_t tile_stride; /* bytes from one tile of the scratch to the next */
     int64_t state_stride; /* bytes from one level of a reduction's binary counter to the next */

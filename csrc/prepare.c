@@ -7,7 +7,6 @@
 static const int64_t TILES_BYTES = 32 << 10;        /* what a program's registers may fill of the first level cache */
 static const int64_t TILE_LEAST = 1024;             /* bytes; shorter and calling an op costs more than its loop */
 static const int64_t TILE_MOST = 4096;              /* bytes; longer gains nothing */
-static const int64_t STRIP_BYTES = 128 << 10;       /* accumulators of column reductions, in the second level */
 static const int64_t STREAM_LEAST = 512 << 10;      /* bytes of an operand that will not be in the second level */
 static const uint32_t STREAM_OPS = 4;               /* with fewer, the hardware's prefetching does better alone */
 static const int64_t LINE_MOST = 256;               /* elements of a line that is packed with others into a tile */
@@ -248,25 +247,25 @@ static void cut(const maker *m, ad_task *task, ad_arg *args) {
         }
     }
 
-    uint32_t levels = levels_of(task->by_column ? task->rows / AD_BLOCK_ROWS + 1 : task->line / AD_CHUNK + 1), n = 0;
-    for (uint32_t i = 0; i < task->n_args; i++) n += args[i].role > AD_WRITE;
-    task->strip = task->line;
-    int64_t most = n ? STRIP_BYTES / (n * (levels + 1) * task->lane) / task->tile * task->tile : 0;
-    if (task->by_column && task->group == 1) task->strip = smaller(task->line, most ? most : task->tile);
-
+    uint32_t levels = levels_of(task->by_column ? task->rows / AD_BLOCK_ROWS + 1 : task->line / AD_CHUNK + 1);
     task->streams = task->size * task->lane >= STREAM_LEAST && task->n_ops >= STREAM_OPS;
     /* No gap between tiles: a load stalls on a store shortly before it to the same place modulo 4096. */
     task->tile_stride = bytes;
     task->staging = task->n_slots * (uint64_t)task->tile_stride;
     task->staging_size = (uint64_t)(task->tile * 8 + AD_VECTOR_MAX);
     task->scratch = task->staging + 2 * task->staging_size;
-    /* Accumulators: of a strip's columns; of a chunk's lanes, or of as many lines as a tile may hold. */
-    int64_t lanes = task->by_column ? task->strip : task->group > AD_VECTOR_MAX ? task->group : AD_VECTOR_MAX;
+    /* Accumulators: of a tile's columns; of a chunk's lanes, or of as many lines as a tile may hold. */
+    int64_t lanes = task->by_column ? smaller(task->line, task->tile) : task->group;
     task->state_stride = round_up(lanes, AD_VECTOR_MAX) * task->lane;
     for (uint32_t i = 0; i < task->n_args; i++) {
         if (args[i].role <= AD_WRITE) continue;
         args[i].state = task->scratch;
         task->scratch += (uint64_t)task->state_stride * (levels + 1);
+        bool computed = task->by_column && task->group == 1;
+        for (uint32_t j = 0; j < task->n_args; j++) computed &= !args[j].owns_slot || args[j].slot != args[i].slot;
+        if (!computed) continue;
+        args[i].ring = task->scratch;
+        task->scratch += (uint64_t)(AD_ROWS_AT_ONCE * task->tile_stride);
     }
 }
 
