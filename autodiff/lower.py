@@ -110,7 +110,15 @@ class _Lowering:
         for operand, register in zip(rows, registers, strict=True):
             if register < 0:
                 continue
-            role, storage, dtype, offset, strides, reg_dtype, _ = operand
+            role, storage, dtype, offset, strides, reg_dtype, _, window = operand
+            if storage.whole is not None:
+                offset += storage.offset // dtype.itemsize
+                storage = storage.whole
+            within = 0
+            if window is not None:
+                limits = tuple([limit for each in window for limit in each])
+                offset += sum([low * s for low, s in zip(limits[::2], strides, strict=True)])
+                within = self.shape(limits)
             number = buffer_of.get(storage)
             where = dims_at.get(strides)
             out += (
@@ -119,8 +127,10 @@ class _Lowering:
                 DTYPE_NUMBERS[dtype],
                 DTYPE_NUMBERS[reg_dtype],
                 register,
+                window is not None,
                 offset,
                 self.shape(strides) if where is None else where,
+                within,
             )
         detail = ROLES[step.detail] if isinstance(step.detail, str) else step.detail
         line = self.line_number.get(step.line)
@@ -200,7 +210,7 @@ _STEP = (
     *("kind", "rank", "shape", "operand", "n_operands", "instr", "n_instrs", "n_registers", "lane", "n_outer"),
     *("n_reduced", "detail", "line", "name"),
 )
-_OPERAND = ("role", "buffer", "dtype", "reg_dtype", "reg", "offset", "strides")
+_OPERAND = ("role", "buffer", "dtype", "reg_dtype", "reg", "windowed", "offset", "strides", "window")
 _INSTR = ("opcode", "dtype", "dst", "a", "b", "c", "line")
 _FIELDS = {
     "buffers": ("kind", "index", "offset", "size"),

@@ -193,6 +193,10 @@ def _dump(plan: Plan) -> Iterator[str]:
             place = f"{where(int(operand['buffer']))} {dtype.name}"
             place += f" + {operand['offset']}" if operand["offset"] else ""
             place += f" strides {','.join(map(str, strides))}" if strides else ""
+            if operand["windowed"]:
+                limits = dims[int(operand["window"]) :][: 2 * rank]
+                pairs = zip(limits[::2], limits[1::2], strict=True)
+                place += f" within {','.join([f'{low}:{high}' for low, high in pairs])}"
             role = _ROLE_NAMES[int(operand["role"])]
             as_what = f" as {register.name}" if register != dtype else ""
             if kind != "map":

@@ -55,7 +55,8 @@ typedef enum ad_role {
  *
  *   MAP          a tile program.  READ operands fill registers, instrs compute, WRITE operands store registers and
  *                SUM/MAX/MIN operands store reductions of registers.  Dimensions [0, n_outer) are kept, the next
- *                n_reduced are reduced, the rest are kept.
+ *                n_reduced are reduced, the rest are kept.  A READ operand may have a window: in each dimension the
+ *                indices [low, high) that lie in memory; it is zero at all others.
  *   GEMM         shape (batch..., m, n, k); operands READ a (stride 0 over n), READ b (stride 0 over m),
  *                WRITE c (stride 0 over k): c = sum over k of a * b.  One floating dtype.
  *   COPY         READ source (any strides), WRITE target; equal dtypes.
@@ -122,9 +123,10 @@ typedef struct ad_operand {
     uint32_t dtype;     /* in memory */
     uint32_t reg_dtype; /* MAP: in its register, converted on load or store; else equal to dtype */
     uint32_t reg;       /* MAP: which register; else 0 */
-    uint32_t reserved;
-    int64_t offset;   /* of the first element, in elements */
-    uint64_t strides; /* where in dims this operand's `rank` strides begin; in elements */
+    uint32_t windowed; /* MAP, READ: 1 if it has a window, else 0 */
+    int64_t offset;    /* of the first element (that in the window's lowest corner, if it has one), in elements */
+    uint64_t strides;  /* where in dims this operand's `rank` strides begin; in elements */
+    uint64_t window;   /* where in dims its window begins: `rank` pairs of low and high; 0 without one */
 } ad_operand;
 
 typedef struct ad_step {

@@ -64,6 +64,12 @@ static bool is_injective(const int64_t *shape, const int64_t *strides, uint32_t 
     return true;
 }
 
+/* How many indices along a dimension an operand finds in memory. */
+static int64_t extent_of(const checker *at, const ad_operand *operand, uint32_t d) {
+    const int64_t *window = at->plan->dims + operand->window;
+    return operand->windowed ? window[2 * d + 1] - window[2 * d] : at->shape[d];
+}
+
 /* An operand of a known role, which does not move along dimensions [still, still_end): inside its buffer, and if it is
  * written to, then each element once. */
 static ad_status check_operand(const checker *at, uint32_t i, bool writes, uint32_t still, uint32_t still_end) {
@@ -81,10 +87,10 @@ static ad_status check_operand(const checker *at, uint32_t i, bool writes, uint3
             REQUIRE(at->shape[d] <= 1 || strides[d] == 0, i, "an operand moves along a dimension it has no part in");
             continue;
         }
-        if (at->shape[d] == 0) touches = false;
-        if (at->shape[d] <= 1) continue;
-        int64_t reach;
-        REQUIRE(!MUL_OVERFLOWS(strides[d], at->shape[d] - 1, &reach), i, "an operand's strides overflow");
+        int64_t extent = extent_of(at, operand, d), reach;
+        if (extent == 0) touches = false;
+        if (extent <= 1) continue;
+        REQUIRE(!MUL_OVERFLOWS(strides[d], extent - 1, &reach), i, "an operand's strides overflow");
         REQUIRE(!ADD_OVERFLOWS(reach < 0 ? low : high, reach, reach < 0 ? &low : &high), i,
                 "an operand's strides overflow");
     }
@@ -296,6 +302,25 @@ static ad_status check_host(const checker *at) {
     return AD_OK;
 }
 
+/* An operand's window lies in the plan and within the step's shape. */
+static ad_status check_window(const checker *at, uint32_t i) {
+    const ad_operand *operand = &at->operands[i];
+    uint64_t n_dims = at->plan->header->dims.count, n = 2 * (uint64_t)at->step->rank;
+    REQUIRE(operand->windowed <= 1, i, "an operand's window is neither there nor not");
+    if (!operand->windowed) {
+        REQUIRE(operand->window == 0, i, "reserved bytes are not zero");
+        return AD_OK;
+    }
+    REQUIRE(at->step->kind == AD_MAP && operand->role == AD_READ, i, "only what a map reads has a window");
+    REQUIRE(operand->window <= n_dims && n <= n_dims - operand->window, i, "an operand's window lies outside the plan");
+    for (uint32_t d = 0; d < at->step->rank; d++) {
+        const int64_t *limits = at->plan->dims + operand->window + 2 * d;
+        REQUIRE(0 <= limits[0] && limits[0] <= limits[1] && limits[1] <= at->shape[d], i,
+                "an operand's window lies outside its step's shape");
+    }
+    return AD_OK;
+}
+
 static ad_status check_step(checker *at) {
     const ad_step *step = at->step;
     const ad_plan_header *header = at->plan->header;
@@ -329,7 +354,7 @@ static ad_status check_step(checker *at) {
                 "an operand's strides lie outside the plan");
         REQUIRE(step->kind == AD_MAP || (operand->reg == 0 && operand->reg_dtype == operand->dtype), i,
                 "only a map's operands have registers");
-        REQUIRE(operand->reserved == 0, i, "reserved bytes are not zero");
+        CHECK(check_window(at, i));
     }
     switch (step->kind) {
     case AD_MAP: return check_map(at);

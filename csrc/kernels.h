@@ -86,7 +86,7 @@ typedef struct ad_reducer {
 
 /* Where an operand of a MAP is found for a tile. */
 typedef enum ad_access {
-    AD_ACCESS_DENSE, /* one after the other through the whole space */
+    AD_ACCESS_DENSE, /* one after the other through the whole space, or a part of it that its window is */
     AD_ACCESS_ONCE,  /* the same for every tile: fetched before the first */
     AD_ACCESS_WALK   /* row by row */
 } ad_access;
@@ -96,6 +96,8 @@ typedef struct ad_arg {
     const ad_buffer *buffer;
     int64_t offset;         /* bytes from the buffer's start */
     const int64_t *strides; /* bytes, over the task's shape */
+    int64_t *window;        /* low and high along each dimension; of a dense operand, in elements; or NULL */
+    int64_t corner;         /* bytes from where index 0 would be to the window's lowest corner; without one 0 */
     const ad_reducer *reducer;
     ad_convert *convert; /* between memory and register; NULL where they are alike */
     uint8_t role;
@@ -104,6 +106,7 @@ typedef struct ad_arg {
     uint8_t access;
     uint16_t slot;
     bool owns_slot;  /* the slot stands for this operand alone, so it may point into its memory */
+    bool still;      /* one number, though there may be zeros around it */
     uint64_t state;  /* of a reduction: where in the scratch its accumulators are */
     uint64_t ring;   /* of a column reduction of what is computed: where AD_ROWS_AT_ONCE tiles of it are; 0: none */
 } ad_arg;
@@ -133,8 +136,8 @@ struct ad_task {
     int64_t tile_stride; /* bytes from one tile of the scratch to the next */
     int64_t state_stride; /* bytes from one level of a reduction's binary counter to the next */
     uint32_t lane;       /* bytes of a lane */
-    uint32_t n_slots;
-    bool reduces, by_column, walks;
+    uint32_t n_slots;    /* behind them, if it has windows, is a tile of zeros */
+    bool reduces, by_column, walks, windows;
     bool streams; /* through more memory than the second level cache holds */
     uint64_t staging, staging_size; /* where in the scratch two tiles of the widest element fit */
 

@@ -50,11 +50,26 @@ ad_lane ad_lane_of(uint32_t dtype, uint32_t bytes) {
     }
 }
 
-/* Whether every operand walks dimension d of the step as the tail of the task's last dimension. */
-static bool merges(const ad_task *task, const int64_t *const *strides, int64_t size, uint32_t d) {
-    for (uint32_t i = 0; i < task->n_args; i++)
-        if (task->args[i].strides[task->rank - 1] != strides[i][d] * task->args[i].size * size) return false;
+/* An operand's strides and window, over the step's shape. */
+typedef struct layout {
+    const int64_t *strides, *window;
+} layout;
+
+/* Whether every operand walks dimension d of the step as the tail of the task's last dimension, with no border of a
+ * window along d. */
+static bool merges(const ad_task *task, const layout *from, int64_t size, uint32_t d) {
+    for (uint32_t i = 0; i < task->n_args; i++) {
+        if (task->args[i].strides[task->rank - 1] != from[i].strides[d] * task->args[i].size * size) return false;
+        if (from[i].window && (from[i].window[2 * d] > 0 || from[i].window[2 * d + 1] < size)) return false;
+    }
     return true;
+}
+
+/* A window with nothing in it has nothing in it along any dimension. */
+static bool is_empty(const int64_t *window, uint32_t rank) {
+    for (uint32_t d = 0; window && d < rank; d++)
+        if (window[2 * d] == window[2 * d + 1]) return true;
+    return false;
 }
 
 /* The step's shape and strides, in bytes, without dimensions of size 1 and with those merged that all operands walk as
@@ -62,14 +77,19 @@ static bool merges(const ad_task *task, const int64_t *const *strides, int64_t s
 static void merge_dims(maker *m, ad_task *task, ad_arg *args) {
     const ad_step *step = task->step;
     const int64_t *shape = m->plan->dims + step->shape;
-    const int64_t *from[AD_MAX_ARGS];
-    int64_t *merged = m->dims, *to[AD_MAX_ARGS];
+    layout from[AD_MAX_ARGS];
+    int64_t *merged = m->dims, *to[AD_MAX_ARGS], *window[AD_MAX_ARGS];
     uint32_t most = step->rank ? step->rank : 1;
     m->dims += most;
     for (uint32_t i = 0; i < task->n_args; i++) {
-        from[i] = m->plan->dims + m->plan->operands[step->operand + i].strides;
+        const ad_operand *operand = &m->plan->operands[step->operand + i];
+        from[i].strides = m->plan->dims + operand->strides;
+        from[i].window = operand->windowed ? m->plan->dims + operand->window : NULL;
         args[i].strides = to[i] = m->dims;
         m->dims += most;
+        window[i] = m->dims;
+        if (from[i].window) args[i].window = window[i];
+        m->dims += from[i].window ? 2 * most : 0;
     }
     task->shape = merged;
     const uint32_t ends[3] = {step->n_outer, step->n_outer + step->n_reduced, step->rank};
@@ -78,11 +98,18 @@ static void merge_dims(maker *m, ad_task *task, ad_arg *args) {
         uint32_t first = task->rank;
         for (; d < ends[group]; d++) {
             if (shape[d] == 1) continue;
-            if (task->rank > first && merges(task, from, shape[d], d))
+            bool merge = task->rank > first && merges(task, from, shape[d], d);
+            if (merge)
                 merged[task->rank - 1] *= shape[d];
             else
                 merged[task->rank++] = shape[d];
-            for (uint32_t i = 0; i < task->n_args; i++) to[i][task->rank - 1] = from[i][d] * args[i].size;
+            for (uint32_t i = 0; i < task->n_args; i++) {
+                to[i][task->rank - 1] = from[i].strides[d] * args[i].size;
+                if (!from[i].window) continue;
+                int64_t *limits = window[i] + 2 * (task->rank - 1);
+                limits[0] = merge ? limits[0] * shape[d] : from[i].window[2 * d];
+                limits[1] = merge ? limits[1] * shape[d] : from[i].window[2 * d + 1];
+            }
         }
         at[group] = task->rank;
     }
@@ -90,8 +117,19 @@ static void merge_dims(maker *m, ad_task *task, ad_arg *args) {
     task->n_reduced = at[1] - at[0];
     if (task->rank == 0) { /* one element: tiles and rows want a last dimension */
         merged[task->rank++] = 1;
-        for (uint32_t i = 0; i < task->n_args; i++) to[i][0] = 0;
+        for (uint32_t i = 0; i < task->n_args; i++) {
+            to[i][0] = 0;
+            if (from[i].window) window[i][0] = 0, window[i][1] = 1;
+        }
         task->n_outer = 1;
+    }
+    for (uint32_t i = 0; i < task->n_args; i++) {
+        if (!from[i].window) continue;
+        task->windows = true;
+        for (uint32_t d = 0; d < task->rank; d++) {
+            if (is_empty(from[i].window, step->rank)) window[i][2 * d] = window[i][2 * d + 1] = 0;
+            args[i].corner += window[i][2 * d] * to[i][d];
+        }
     }
     task->size = product(merged, 0, task->rank);
 }
@@ -171,8 +209,12 @@ static void choose_access(const maker *m, const ad_task *task, ad_arg *arg, cons
         dense = dense && arg->strides[d] == stride;
         still = still && arg->strides[d] == 0;
         stride *= task->shape[d];
+        if (arg->window && d > 0) dense = dense && arg->window[2 * d] == 0 && arg->window[2 * d + 1] == task->shape[d];
     }
-    arg->access = dense ? AD_ACCESS_DENSE : still && arg->role == AD_READ ? AD_ACCESS_ONCE : AD_ACCESS_WALK;
+    bool once = still && arg->role == AD_READ && !arg->window;
+    arg->still = still;
+    arg->access = dense ? AD_ACCESS_DENSE : once ? AD_ACCESS_ONCE : AD_ACCESS_WALK;
+    for (int k = 0; k < 2 && dense && arg->window; k++) arg->window[k] *= product(task->shape, 1, task->rank);
 }
 
 /* A mask's maximum is the minimum of the integers that it is made of, but for those of a byte. */
@@ -242,7 +284,7 @@ static void cut(const maker *m, ad_task *task, ad_arg *args) {
             int64_t inside = 1;
             while (d && inside < task->line) inside *= task->shape[--d];
             while (d && args[i].strides[d - 1] == 0) d--;
-            bool walked = args[i].role == AD_READ && args[i].access == AD_ACCESS_WALK;
+            bool walked = args[i].role == AD_READ && args[i].access == AD_ACCESS_WALK && !args[i].window;
             if (d == 0 && walked) args[i].access = AD_ACCESS_ONCE;
         }
     }
@@ -251,7 +293,7 @@ static void cut(const maker *m, ad_task *task, ad_arg *args) {
     task->streams = task->size * task->lane >= STREAM_LEAST && task->n_ops >= STREAM_OPS;
     /* No gap between tiles: a load stalls on a store shortly before it to the same place modulo 4096. */
     task->tile_stride = bytes;
-    task->staging = task->n_slots * (uint64_t)task->tile_stride;
+    task->staging = (task->n_slots + task->windows) * (uint64_t)task->tile_stride;
     task->staging_size = (uint64_t)(task->tile * 8 + AD_VECTOR_MAX);
     task->scratch = task->staging + 2 * task->staging_size;
     /* Accumulators: of a tile's columns; of a chunk's lanes, or of as many lines as a tile may hold. */
@@ -362,7 +404,7 @@ ad_status ad_prepare(ad_prepared *prepared) {
     for (size_t i = 0; i < n_steps; i++) {
         const ad_step *step = &plan->steps[i];
         if (step->kind == AD_MAP || step->kind == AD_COPY || step->kind == AD_ARG_REDUCE || step->kind == AD_IOTA)
-            n_dims += (1 + (size_t)step->n_operands) * (step->rank ? step->rank : 1);
+            n_dims += (1 + 3 * (size_t)step->n_operands) * (step->rank ? step->rank : 1);
     }
     /* All in one block; an int_pow takes two ops. */
     size_t ops = n_steps * sizeof(ad_task), args = ops + 2 * (size_t)header->instrs.count * sizeof(ad_op);

@@ -97,6 +97,7 @@ class Operand:
     reg: int = 0
     reg_dtype: str = ""
     offset: int = 0
+    window: Sequence[tuple[int, int]] | None = None
 
 
 @dataclass
@@ -153,8 +154,9 @@ class Plan:
         first_operand, first_instr = len(self.parts["operands"]), len(self.parts["instrs"])
         for o in operands:
             reg_dtype = DTYPES[o.reg_dtype or o.dtype]
-            row = (o.role, o.buffer, DTYPES[o.dtype], reg_dtype, o.reg, 0, o.offset, self.dims(o.strides))
-            self.parts["operands"].append(row)
+            row = (o.role, o.buffer, DTYPES[o.dtype], reg_dtype, o.reg, o.window is not None, o.offset)
+            window = 0 if o.window is None else self.dims([limit for limits in o.window for limit in limits])
+            self.parts["operands"].append((*row, self.dims(o.strides), window))
         for name, dtype, dst, sources in instrs:
             self.parts["instrs"].append((OPCODES[name][0], DTYPES[dtype], dst, *sources, *[0] * (3 - len(sources)), 0))
         row = (kind, len(shape), self.dims(shape), first_operand, len(operands), first_instr, len(instrs))

@@ -187,15 +187,30 @@ class _Maker:
 
     def pad(self) -> None:
         x = self.pick(lambda v: v.size < 1000)
-        if x is not None:
-            shape = tuple(n + 2 for n in x.shape)
-            self.add(OPS["pad"](x, starts=(1,) * x.ndim, steps=(1,) * x.ndim, shape=shape), x)
+        if x is None:
+            return
+        starts, steps, shape = [], [], []
+        for n in x.shape:
+            step, before, after = self.rng.choice([1, 1, 1, -1, 2]), *self.rng.choice([(0, 0), (1, 1), (0, 1), (3, 0)])
+            reach = max(n - 1, 0) * abs(step)
+            steps.append(step)
+            starts.append(before + (reach if step < 0 else 0))
+            shape.append(before + reach + 1 + after)
+        self.add(OPS["pad"](x, starts=tuple(starts), steps=tuple(steps), shape=tuple(shape)), x)
 
     def concatenate(self) -> None:
-        x = self.pick(lambda v: v.ndim > 0 and v.size < 1000)
-        if x is not None:
-            y = self.like(x)
-            self.add(OPS["concatenate"](x, y, axis=self.rng.randrange(x.ndim)), x, y)
+        x = self.pick(lambda v: v.size < 1000)
+        if x is None:
+            return
+        parts = [x, *[self.like(x) for _ in range(self.rng.randint(1, 3))]]
+        self.rng.shuffle(parts)
+        axis = self.rng.randint(0, x.ndim)
+        if axis < x.ndim and self.rng.random() < 0.5:
+            self.add(OPS["concatenate"](*parts, axis=axis), *parts)
+        else:  # as np.stack does
+            shape = (*x.shape[:axis], 1, *x.shape[axis:])
+            rows = [OPS["reshape"](part, shape=shape) for part in parts]
+            self.add(OPS["concatenate"](*rows, axis=axis), *parts)
 
     def reduce(self) -> None:
         x = self.pick(lambda v: v.ndim > 0)
@@ -274,7 +289,8 @@ def _twice(x: Array) -> tuple[Array, Array]:
 MOVES = [
     *["binary"] * 6, *["unary"] * 2, *["floating"] * 6, *["compare"] * 3, *["logic"] * 2, *["select"] * 3,
     *["convert"] * 2, *["broadcast"] * 2, "same", "reshape", "reshape", "transpose", "transpose", "slice", "slice",
-    "pad", "concatenate", *["reduce"] * 4, "position", "gather", "scatter", *["product"] * 3, "host", "iota",
+    "pad", "pad", "concatenate", "concatenate", *["reduce"] * 4, "position", "gather", "scatter", *["product"] * 3,
+    "host", "iota",
 ]  # fmt: skip
 
 

@@ -10,7 +10,10 @@ Under AddressSanitizer and UndefinedBehaviorSanitizer, which also see every byte
 from __future__ import annotations
 
 import itertools
+import random
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,7 @@ from native_plans import (
     Operand,
     Plan,
     PlanError,
+    base_of,
     element_strides,
     ffi,
     isa_selected,
@@ -432,6 +436,138 @@ def test_sum_of_nothing(shape: tuple[int, ...], n_outer: int) -> None:
 def test_maximum_of_nothing_is_refused() -> None:
     with pytest.raises(PlanError, match="of nothing"):
         run_map([0], [(np.empty(0), "float64")], [], [(MAX, np.empty(()), 0, "float64")], lane=8, n_reduced=1)
+
+
+# --- windows ---
+
+LIMITS: dict[str, Callable[[int, random.Random], tuple[int, int]]] = {
+    "all": lambda n, rng: (0, n),
+    "first": lambda n, rng: (0, min(1, n)),
+    "last": lambda n, rng: (n - 1, n),
+    "inner": lambda n, rng: (min(1, n), max(n - 1, min(1, n))),
+    "head": lambda n, rng: (0, n - n // 3),
+    "tail": lambda n, rng: (n // 2, n),
+    "any": lambda n, rng: tuple(sorted((rng.randint(0, n), rng.randint(0, n)))),  # type: ignore[dict-item, return-value]
+    "nothing": lambda n, rng: (n // 2, n // 2),
+}
+
+
+def windowed(
+    plan: Plan, whole: Array, limits: Sequence[tuple[int, int]], view: Callable[[Array], Array]
+) -> tuple[Operand, Array, Array]:
+    """An operand that reads `whole` through a window, the array in memory, and what is to be seen."""
+    corner = tuple(slice(*limit) for limit in limits)
+    seen = np.zeros_like(whole)
+    memory = view(np.ascontiguousarray(whole[corner]))
+    seen[corner] = memory
+    base, offset = base_of(memory)
+    buffer = plan.input(base.nbytes)
+    strides = element_strides(memory)
+    operand = Operand(READ, buffer, whole.dtype.name, strides, 0, "", offset if memory.size else 0, limits)
+    return operand, base, seen
+
+
+WINDOWED = [(1,), (9,), (513,), (5000,), (3, 5), (40, 33), (5, 3000), (2, 3, 40), (3, 1, 700), (1, 1)]
+
+
+@pytest.mark.parametrize("shape", WINDOWED)
+@pytest.mark.parametrize("kind", LIMITS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_windows(shape: tuple[int, ...], kind: str, dtype: str) -> None:
+    """Dense, spread, backwards, still and converted; beside operands that keep dimensions from merging."""
+    rng = random.Random(f"{shape} {kind}")
+    views: list[Callable[[Array], Array]] = [
+        lambda x: x,
+        lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+        lambda x: np.ascontiguousarray(x[..., ::-1])[..., ::-1],
+        lambda x: np.ascontiguousarray(x.T).T,
+        lambda x: np.broadcast_to(x.reshape(-1)[:1], x.shape) if x.size else x,
+    ]
+    for number, view in enumerate(views):
+        for only_first in (False, True):
+            limits = [LIMITS[kind](n, rng) if d == 0 or not only_first else (0, n) for d, n in enumerate(shape)]
+            plan, x, row = Plan(), numbers(dtype, shape, number), numbers(dtype, shape[-1:], 7)
+            operand, memory, seen = windowed(plan, x, limits, view)
+            wide = "int64" if dtype == "bool" else "float64" if dtype == "float32" else dtype
+            outs = [np.empty(shape, dtype), np.empty(shape, dtype), np.empty(shape, wide)]
+            last = [0] * (len(shape) - 1) + [1]
+            reads = [operand, Operand(READ, plan.input(row.nbytes), dtype, last, 1, dtype)]
+            writes = [Operand(WRITE, plan.output(outs[i].nbytes), dtype, row_major(shape), i, dtype) for i in (0, 1)]
+            instrs = [("logical_or" if dtype == "bool" else "maximum", dtype, 1, [0, 1])]
+            plan.step(lib.AD_MAP, shape, reads + writes, instrs, lane=lane_of(dtype), n_registers=2)
+            again = replace(operand, reg_dtype=wide)
+            writes = [Operand(WRITE, plan.output(outs[2].nbytes), wide, row_major(shape), 0, wide)]
+            plan.step(lib.AD_MAP, shape, [again, *writes], lane=lane_of(wide), n_registers=1)
+            run(plan, [memory, row], outs)
+            same(outs[0], seen)
+            np.testing.assert_array_equal(outs[1], np.maximum(seen, row))
+            with np.errstate(all="ignore"):
+                same(outs[2], seen.astype(wide))
+
+
+@pytest.mark.parametrize(("shape", "n_outer", "n_reduced"), REDUCED[::3])
+@pytest.mark.parametrize("kind", ["inner", "head", "tail", "nothing"])
+def test_sums_through_windows(shape: tuple[int, ...], n_outer: int, n_reduced: int, kind: str) -> None:
+    rng, x = random.Random(0), np.random.default_rng(0).standard_normal(shape)
+    for only_first in (False, True):
+        limits = [LIMITS[kind](n, rng) if d == 0 or not only_first else (0, n) for d, n in enumerate(shape)]
+        plan, kept = Plan(), shape[:n_outer] + shape[n_outer + n_reduced :]
+        operand, memory, seen = windowed(plan, x, limits, lambda x: x)
+        strides = row_major(kept)
+        strides[n_outer:n_outer] = [0] * n_reduced
+        out = np.empty(kept)
+        result = Operand(SUM, plan.output(out.nbytes), "float64", strides, 0)
+        plan.step(lib.AD_MAP, shape, [operand, result], lane=8, n_registers=1, n_outer=n_outer, n_reduced=n_reduced)
+        run(plan, [memory], [out])
+        same(out, reduction(seen, n_outer, n_reduced, SUM))
+
+
+def test_windows_at_places_of_their_own() -> None:
+    """Three windows on one array, shifted against each other, in a space of many tiles."""
+    n = 3000
+    plan, x, out = Plan(), numbers("float64", n), np.empty(n + 2)
+    memory, result = plan.input(x.nbytes), plan.output(out.nbytes)
+    reads = [Operand(READ, memory, "float64", [1], k, "float64", 0, [(k, n + k)]) for k in range(3)]
+    instrs = [("maximum", "float64", 0, [0, 1]), ("maximum", "float64", 0, [0, 2])]
+    operands = [*reads, Operand(WRITE, result, "float64", [1], 0)]
+    plan.step(lib.AD_MAP, [n + 2], operands, instrs, lane=8, n_registers=3)
+    run(plan, [x], [out])
+    padded = [np.pad(x, (k, 2 - k)) for k in range(3)]
+    np.testing.assert_array_equal(out, np.maximum(np.maximum(padded[0], padded[1]), padded[2]))
+
+
+@pytest.mark.parametrize(
+    ("window", "offset", "strides", "message"),
+    [
+        ([(0, 5), (0, 4)], 0, [4, 1], "outside its step's shape"),
+        ([(-1, 3), (0, 4)], 4, [4, 1], "outside its step's shape"),
+        ([(2, 1), (0, 4)], 0, [4, 1], "outside its step's shape"),
+        ([(0, 4), (1, 4)], 2, [4, 1], "reaches past"),
+        ([(1, 4), (0, 4)], 5, [4, 1], "reaches past"),
+        ([(1, 4), (0, 4)], 7, [-4, 1], "reaches before"),
+        ([(3, 4), (0, 4)], -12, [4, 1], "begins outside"),
+        ([(1, 3), (0, 1)], 0, [2**62, 1], "reaches past"),
+        ([(1, 4), (0, 1)], 0, [2**62, 1], "overflow"),
+    ],
+)
+def test_windows_that_cannot_be(window: Any, offset: int, strides: list[int], message: str) -> None:
+    plan = Plan()
+    operands = [Operand(READ, plan.input(16 * 8), "float64", strides, 0, "", offset, window)]
+    operands.append(Operand(WRITE, plan.output(16 * 8), "float64", [4, 1], 0))
+    plan.step(lib.AD_MAP, [4, 4], operands, lane=8, n_registers=1)
+    with pytest.raises(PlanError, match=message):
+        load(plan.to_bytes())
+
+
+def test_only_what_a_map_reads_has_a_window() -> None:
+    for kind, role in ((lib.AD_COPY, READ), (lib.AD_MAP, WRITE)):
+        plan, window = Plan(), [(0, 4)]
+        x, y = plan.input(32), plan.output(32)
+        operands = [Operand(READ, x, "float64", [1]), Operand(WRITE, y, "float64", [1])]
+        operands[role == WRITE].window = window
+        plan.step(kind, [4], operands, lane=8 * (kind == lib.AD_MAP), n_registers=kind == lib.AD_MAP)
+        with pytest.raises(PlanError, match="only what a map reads"):
+            load(plan.to_bytes())
 
 
 # --- steps of the other kinds ---

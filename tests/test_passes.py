@@ -15,9 +15,10 @@ from autodiff import ir
 from autodiff.executable import Executable, compile_graph
 from autodiff.interpret import interpret
 from autodiff.ir import BOOL, FLOAT32, FLOAT64, OPS, Array, Aval, Dtype, Graph, Shape, Value
-from autodiff.passes import ALL, fuse, optimise
+from autodiff.passes import ALL, fuse, optimise, padded
 from autodiff.passes.canonical import canonical
 from autodiff.passes.simplify import simplify
+from autodiff.plan import KINDS, ROLES
 
 VARIANTS = [frozenset[str](), *[ALL - {name} for name in sorted(ALL)]]
 
@@ -59,6 +60,7 @@ def test_passes_change_no_bit(seed: int, size: int, most: int, small: int) -> No
         patch.setattr(fuse, "MOST_OPERANDS", most)
         patch.setattr(fuse, "MOST_SMALL", most)
         patch.setattr(fuse, "SMALL", small)
+        patch.setattr(padded, "LARGE", small * 8)
         check_passes_change_no_bit(case, rng)
 
 
@@ -101,7 +103,7 @@ def test_compiled_is_what_numpy_computes(seed: int, size: int) -> None:
 def test_passes_keep_graphs_valid(seed: int, size: int) -> None:
     case = random_case(random.Random(seed), size)
     want = interpret(case.graph, *case.arrays)
-    for change in (simplify, canonical):
+    for change in (simplify, canonical, padded.compute_padded):
         changed = change(case.graph)
         ir.verify(changed)
         assert [y.aval[:2] for y in changed.outputs] == [y.aval[:2] for y in case.graph.outputs]
@@ -132,6 +134,7 @@ SIMPLER: list[tuple[str, Callable[..., Value], list[tuple[Shape, Dtype]], list[s
     ("x - x is not 0", lambda x: x - x, [V], ["sub"]),
     ("--x", lambda x: OPS["neg"](-x), [V], []),
     ("x + -y", lambda x, y: x + -y, [V, V], ["sub"]),
+    ("-x + y", lambda x, y: -x + y, [V, V], ["sub"]),
     ("x - -y", lambda x, y: x - -y, [V, V], ["add"]),
     ("literals", lambda x: x * (x.full_like(2.0) + 1.0), [V], ["full", "mul"]),
     ("same branches", lambda x: OPS["select"](x > 0.0, x, x), [V], []),
@@ -145,6 +148,9 @@ SIMPLER: list[tuple[str, Callable[..., Value], list[tuple[Shape, Dtype]], list[s
     ("reshape back", lambda x: OPS["reshape"](OPS["reshape"](x, shape=(12,)), shape=(3, 4)), [M], []),
     ("slice of all", lambda x: OPS["slice"](x, starts=(0,), steps=(1,), shape=(5,)), [V], []),
     ("slice of slice", lambda x: _every_other(_every_other(x)), [V], ["slice"]),
+    ("slice of a pad", lambda x: _part(_ringed(x), 2, 3), [V], ["slice"]),
+    ("slice of a pad's zeros", lambda x: _part(_ringed(x), 5, 1), [V], ["full"]),
+    ("slice of a pad's border", lambda x: _part(_ringed(x), 4, 2), [V], ["pad", "slice"]),
     ("pad by nothing", lambda x: OPS["pad"](x, starts=(0,), steps=(1,), shape=(5,)), [V], []),
     ("join with nothing", lambda x: OPS["concatenate"](x, ir.full(0, (0,), FLOAT64), axis=0), [V], []),
     ("transposed product", lambda x: _t(_dot(x, _t(x))), [M], ["transpose", "dot_general"]),
@@ -159,6 +165,14 @@ def _t(x: Value) -> Value:
 
 def _dot(x: Value, y: Value) -> Value:
     return OPS["dot_general"](x, y, contract=((1,), (0,)), batch=((), ()))
+
+
+def _ringed(x: Value, before: int = 0, after: int = 1) -> Value:
+    return OPS["pad"](x, starts=(before,), steps=(1,), shape=(before + x.size + after,))
+
+
+def _part(x: Value, start: int, size: int) -> Value:
+    return OPS["slice"](x, starts=(start,), steps=(1,), shape=(size,))
 
 
 def _every_other(x: Value) -> Value:
@@ -328,6 +342,170 @@ def test_product_of_one_term_is_elementwise() -> None:
         return OPS["exp"](OPS["dot_general"](x, y, contract=((), ()), batch=((), ())))
 
     assert steps(compiled(outer, V, V)) == ["fused: mul exp"]
+
+
+# ---- windows ---------------------------------------------------------------------------------------------------------
+
+
+def rosenbrock(x: Value) -> list[Value]:
+    n = x.size - 1
+    a, b = _part(x, 0, n), _part(x, 1, n)
+    d = b - a * a
+    ct = 200.0 * d
+    inner = (-ct - ct) * a - 2.0 * (1.0 - a)
+    return [_sum(100.0 * (d * d) + (1.0 - a) * (1.0 - a)), _ringed(inner) + _ringed(ct, 1, 0)]
+
+
+def kinds(executable: Executable) -> list[str]:
+    return [{number: name for name, number in KINDS.items()}[int(step["kind"])] for step in executable.plan.steps]
+
+
+def test_pads_are_read_through_windows() -> None:
+    executable = compiled(rosenbrock, ((1000,), FLOAT64))
+    assert kinds(executable) == ["map", "map"]
+    assert sum(bool(operand["windowed"]) for operand in executable.plan.array("operands")) == 2
+
+
+def test_what_is_padded_is_computed_again_where_it_would_go_to_memory() -> None:
+    """Rosenbrock's value and gradient: two passes over x, one over the gradient, and nothing stored between."""
+    aval = ((600_000,), FLOAT64)
+    executable = compile_graph(graph(rosenbrock, aval))
+    assert kinds(executable) == ["map", "map"]
+    assert executable.plan.arena_size == 0
+    operands = executable.plan.array("operands")
+    assert sum(operands["role"] == ROLES["write"]) == 1
+    assert sum(steps(executable)[1].count(name) for name in ("select",)) <= 1
+    without = compile_graph(graph(rosenbrock, aval), passes=ALL - {"recompute"})
+    assert without.plan.arena_size > 2 * 600_000 * 7
+
+
+@pytest.mark.parametrize("shape", [(40,), (5, 8), (3, 4, 5)])
+@pytest.mark.parametrize("mask", [True, False])
+def test_padded_space_changes_no_bit(monkeypatch: pytest.MonkeyPatch, shape: Shape, mask: bool) -> None:
+    monkeypatch.setattr(padded, "LARGE", 0)
+
+    def function(x: Value, y: Value) -> Value:
+        z = (x - y) * x if not mask else 1.0 - OPS["maximum"](x, -y) * 3.0
+        starts = tuple(range(1, len(shape) + 1))
+        return OPS["pad"](z, starts=starts, steps=(1,) * len(shape), shape=tuple(d + 4 for d in shape)) * 2.0
+
+    g = graph(function, (shape, FLOAT64), (shape, FLOAT64))
+    changed = padded.compute_padded(g)
+    ir.verify(changed)
+    ops = [node.op.name for node in changed.nodes]
+    assert ops.count("select") == mask
+    assert all(node.inputs[0] in changed.inputs for node in changed.nodes if node.op.name == "pad" and not mask)
+    arrays = random_arrays(g)
+    arrays[0].reshape(-1)[:3] = np.nan, np.inf, -0.0
+    want = interpret(g, *arrays)
+    for passes in (ALL, *VARIANTS):
+        for got, array in zip(compile_graph(g, passes=passes).run_flat(arrays), want, strict=True):
+            assert same_bits(got, array)
+
+
+def test_a_window_on_a_view_of_a_view() -> None:
+    def function(x: Value) -> Value:
+        middle = OPS["pad"](_t(x), starts=(1, 0), steps=(1, 1), shape=(6, 3))
+        flat = OPS["reshape"](middle, shape=(2, 9))
+        return OPS["sin"](OPS["slice"](flat, starts=(1, 8), steps=(-1, -2), shape=(2, 5)))
+
+    def not_flat(x: Value) -> Value:
+        return OPS["cos"](OPS["reshape"](OPS["pad"](x, starts=(0, 1), steps=(1, 1), shape=(3, 6)), shape=(18,)))
+
+    executable = compiled(lambda x: OPS["sin"](OPS["reshape"](_ringed(x, 6, 12), shape=(4, 6))), ((6,), FLOAT64))
+    assert steps(executable) == ["sin"]
+    compiled(function, M)
+    assert steps(compiled(not_flat, M)) == ["reshape", "cos"]
+
+
+def test_a_window_repeated_no_times() -> None:
+    def function(x: Value) -> Value:
+        return OPS["sin"](OPS["reshape"](_spread(_ringed(x, 2, 1), (0, 8), 1), shape=(8, 0)))
+
+    compiled(function, V)
+
+
+def test_windows_are_copied_for_what_reads_memory_as_it_lies() -> None:
+    def function(x: Value, y: Value) -> list[Value]:
+        wide = OPS["pad"](x, starts=(0, 2), steps=(1, 1), shape=(3, 8))
+        index = ir.constant(np.array([2, 0]))
+        return [_dot(wide, y), OPS["gather"](wide, index), OPS["argmax"](wide, axis=1), wide, _t(_dot(wide, _t(wide)))]
+
+    assert steps(compiled(function, M, ((8, 2), FLOAT64))).count("copy: pad") == 2  # for the product; and the result
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _stack(values: Sequence[Value], axis: int = 0) -> Value:
+    shape = values[0].shape
+    rows = [OPS["reshape"](x, shape=(*shape[:axis], 1, *shape[axis:])) for x in values]
+    return OPS["concatenate"](*rows, axis=axis)
+
+
+def test_stacked_numbers_are_computed_in_place() -> None:
+    def function(x: Value) -> Value:
+        numbers = [OPS["reshape"](_part(x, i, 1), shape=()) for i in range(5)]
+        return _stack([OPS["sin"](numbers[i % 5]) * float(i) for i in range(12)])
+
+    executable = compiled(function, V)
+    assert kinds(executable) == ["map"]
+    assert executable.plan.arena_size == 0
+
+
+def test_parts_are_computed_in_place() -> None:
+    def function(x: Value, y: Value) -> list[Value]:
+        inner = OPS["concatenate"](OPS["sin"](x), _dot(x, y), axis=0)
+        total = _stack([_sum(x, 0), OPS["tanh"](_sum(y, 0))])
+        return [OPS["concatenate"](inner, total, _t(OPS["exp"](y)), axis=0), _dot(inner, y)]
+
+    executable = compiled(function, ((3, 4), FLOAT64), ((4, 4), FLOAT64))
+    copies = [name for name, kind in zip(steps(executable), kinds(executable), strict=True) if kind == "copy"]
+    assert copies == ["copy: transpose"]
+
+
+def test_columns_are_stored_spread() -> None:
+    def function(x: Value, y: Value) -> list[Value]:
+        return [_stack([OPS["sin"](x), x * y, OPS["convert"](y, dtype=FLOAT64, weak=False)], axis=1), x + y]
+
+    assert kinds(compiled(function, V, V)) == ["map", "copy"]  # y is not computed
+
+
+def test_what_is_wanted_twice_is_copied_once() -> None:
+    def function(x: Value) -> list[Value]:
+        y, z = OPS["sin"](x), OPS["cos"](x)
+        return [OPS["concatenate"](y, z, axis=0), OPS["concatenate"](z, y, y, axis=0) * 2.0]
+
+    assert kinds(compiled(function, V)).count("copy") == 3
+
+
+def test_parts_and_wholes_in_one_arena() -> None:
+    """A value that is read where it is a part, while a later whole takes the memory of an earlier one."""
+
+    def function(x: Value) -> Value:
+        y = x
+        for _ in range(6):
+            part = OPS["tanh"](y)
+            whole = OPS["concatenate"](part, _dot(part, y), axis=0)
+            y = OPS["slice"](whole, starts=(8, 0), steps=(1, 1), shape=(16, 16)) + part
+        return y
+
+    executable = compiled(function, ((16, 16), FLOAT64))
+    assert "copy" not in kinds(executable)
+    assert executable.plan.arena_size <= 5 * 16 * 16 * 8
+
+
+def test_nothing_is_placed_in_donated_memory() -> None:
+    def function(w: Value, x: Value) -> list[Value]:
+        new = OPS["concatenate"](x * 2.0, OPS["sin"](x), axis=0)
+        return [new, _sum(w * new)]
+
+    w, x = np.arange(10.0), np.arange(5.0)
+    new, total = compile_graph(graph(function, ((10,), FLOAT64), V), {0: 0}).run_flat([w, x])
+    want = np.concatenate([x * 2, np.sin(x)])
+    assert new is w
+    np.testing.assert_allclose(new, want)
+    np.testing.assert_allclose(total, np.arange(10.0) @ want)
 
 
 # ---- memory --------------------------------------------------------------------------------------------------------

@@ -62,6 +62,22 @@ def map_plan() -> Plan:
     return plan
 
 
+def window_plan() -> Plan:
+    """Windows along one dimension and two, on numbers, a row and a mask."""
+    plan = Plan()
+    x, mask, y = plan.input(20 * 4), plan.constant(np.ones(1, bool)), plan.output(42 * 4)
+    operands = [
+        Operand(READ, x, "float32", [5, 1], 0, window=[(2, 6), (1, 6)]),
+        Operand(READ, x, "float32", [7, 1], 1, window=[(1, 3), (0, 7)]),
+        Operand(READ, x, "float32", [0, -2], 2, offset=9, window=[(0, 6), (2, 5)]),
+        Operand(READ, mask, "bool", [0, 0], 3, window=[(1, 5), (0, 7)]),
+        Operand(WRITE, y, "float32", [7, 1], 0),
+    ]
+    instrs = [("add", "float32", 0, [0, 1]), ("select", "float32", 0, [3, 0, 2])]
+    plan.step(lib.AD_MAP, [6, 7], operands, instrs, lane=4, n_registers=4)
+    return plan
+
+
 def integer_plan() -> Plan:
     plan = Plan()
     x, y = plan.input(40 * 4), plan.output(40 * 4)
@@ -105,7 +121,8 @@ def index_plan() -> Plan:
     return plan
 
 
-PLANS = {plan.__name__: plan().to_bytes() for plan in (map_plan, integer_plan, gemm_and_copy_plan, index_plan)}
+PLAN_MAKERS = (map_plan, window_plan, integer_plan, gemm_and_copy_plan, index_plan)
+PLANS = {plan.__name__: plan().to_bytes() for plan in PLAN_MAKERS}
 
 
 def buffer_sizes(data: bytes, kind: int, count: int) -> list[int]:

@@ -1,9 +1,10 @@
 """What is done to a graph before it runs.
 
-From graph to graph: `canonical` (always) and `simplify`.  From graph to schedule: `views` (read values through offsets
-and strides instead of copying them), `fuse` (regions of nodes that run together), `sink` (nodes to where they are
-needed), `recompute` (what is cheaper to compute again than to store), `reuse` (memory of values that are needed no
-more).  Each can be switched off; the results stay the same to the bit.
+From graph to graph: `canonical` (always), `simplify` and a part of `recompute`.  From graph to schedule: `views` (read
+values through offsets, strides and windows instead of copying them, and make parts where the whole is), `fuse` (regions
+of nodes that run together), `sink` (nodes to where they are needed), `recompute` (what is cheaper to compute again than
+to store), `reuse` (memory of values that are needed no more).  Each can be switched off; the results stay the same to
+the bit.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from collections.abc import Callable, Collection
 
 from autodiff.ir import Graph
 from autodiff.passes.canonical import canonical
+from autodiff.passes.padded import compute_padded
 from autodiff.passes.simplify import simplify
 
 Pass = Callable[[Graph], Graph]
 
-PIPELINE: tuple[tuple[str, Pass], ...] = (("simplify", simplify), ("canonical", canonical))
+PIPELINE: tuple[tuple[str, Pass], ...] = (
+    ("simplify", simplify),
+    ("canonical", canonical),
+    ("recompute", compute_padded),
+)
 """Passes from graph to graph, in order."""
 
 ALL = frozenset({"simplify", "views", "fuse", "sink", "recompute", "reuse"})

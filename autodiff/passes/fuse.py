@@ -129,8 +129,8 @@ class _Fusion:
             return x, True
         root: Value = view.root
         shape = x.aval.shape
-        same = view.offset == 0 and squeezed(shape) == squeezed(root.aval.shape) and is_dense(shape, view.strides)
-        return root, same
+        whole = view.offset == 0 and view.window is None and is_dense(shape, view.strides)
+        return root, whole and squeezed(shape) == squeezed(root.aval.shape)
 
     def see(self, node: Node) -> tuple[Value, ...]:
         """What a node with views among its operands looks at."""
@@ -145,6 +145,13 @@ class _Fusion:
                 self.askew.setdefault(node, set()).add(view.root)
         result = self.sources[node] = tuple(sources)
         return result
+
+    def operands(self, node: Node) -> tuple[Any, ...]:
+        """What a node takes from registers or memory: each value once, but for views of it that differ."""
+        if node not in self.sources:
+            return node.inputs
+        seen = [(x, *self.source(x)) for x in node.inputs]
+        return tuple([root if same else self.views[x] for x, root, same in seen])
 
     def level(self) -> None:
         """Put each node on its stage, and count the uses of its operands."""
@@ -345,10 +352,10 @@ class _Fusion:
             yield part
             return
         uses, users, outputs = self.inner, self.users, self.outputs
-        left: dict[Value, int] = {}  # uses to come, of what this piece holds in registers
-        begin, loaded, kept, peak = 0, set[Value](), 0, 0
+        left: dict[Any, int] = {}  # uses to come, of what this piece holds in registers
+        begin, loaded, kept, peak = 0, set[Any](), 0, 0
         for i, node in enumerate(part):
-            sources = self.sources.get(node, node.inputs)
+            sources = self.operands(node)
             new = [x for x in sources if x not in left and x not in loaded]
             peak = max(peak, kept + 1)
             if i > begin and len(loaded) + len(new) + peak > most:

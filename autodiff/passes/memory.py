@@ -21,7 +21,7 @@ def assign(schedule: Schedule, *, reuse: bool = True) -> int:
     live: list[Storage] = []
     for i, step in enumerate(schedule.steps):
         for operand in step.operands:
-            storage = operand[1]
+            storage = operand[1].whole or operand[1]
             if storage.kind is ARENA:
                 if storage.first < 0:
                     if not storage.size:

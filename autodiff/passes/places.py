@@ -7,15 +7,16 @@ from typing import NamedTuple
 
 from autodiff.ir import Array, Dtype, Literal, Node, Shape, Value, constant_op, full_op
 from autodiff.passes.steps import ARENA, CONSTANT, WRITE, Operand, Step, Storage
-from autodiff.passes.views import View, dense, is_dense, look
+from autodiff.passes.views import View, Window, dense, is_dense, look
 
 
 class Access(NamedTuple):
-    """Where to read a value: strides over its own shape."""
+    """Where to read a value: strides and a window over its own shape."""
 
     storage: Storage
     offset: int
     strides: Shape
+    window: Window | None = None
 
 
 class Places:
@@ -49,7 +50,7 @@ class Places:
         if view is None:
             return True
         same_size = bytes_of(view.root) == bytes_of(y)
-        return same_size and view.offset == 0 and is_dense(y.aval.shape, view.strides)
+        return same_size and view.offset == 0 and view.window is None and is_dense(y.aval.shape, view.strides)
 
     def storage(self, root: Value) -> Storage:
         """Where a value that is no view lies, contiguous; stores it first if only a register held it so far."""
@@ -61,7 +62,8 @@ class Places:
         step = self.owners.pop(root, None)
         if step is not None:
             dtype = root.aval.dtype
-            step.operands.append(Operand(WRITE, storage, dtype, 0, dense(step.shape), dtype, step.refs[root]))
+            strides = storage.strides or dense(step.shape)
+            step.operands.append(Operand(WRITE, storage, dtype, 0, strides, dtype, step.refs[root]))
         return storage
 
     def constant(self, x: Value, array: Array) -> Storage:
@@ -89,9 +91,9 @@ class Places:
             return Access(self.storage(x), 0, dense(x.aval.shape))
         root = view.root
         if root.node.op is full_op and root not in self.storages:
-            pool, offset, _ = self.number(root.node.params["value"])
-            return Access(pool, offset, view.strides)
-        return Access(self.storage(root), view.offset, view.strides)
+            pool, offset, *_ = self.number(root.node.params["value"])
+            return Access(pool, offset, view.strides, view.window)
+        return Access(self.storage(root), view.offset, view.strides, view.window)
 
     def result(self, y: Value) -> Storage:
         """Memory for what a step computes."""

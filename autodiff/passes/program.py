@@ -14,7 +14,7 @@ from autodiff.passes import fuse
 from autodiff.passes.canonical import REDUCTIONS
 from autodiff.passes.places import Places, bytes_of
 from autodiff.passes.steps import READ, WRITE, Operand, Step
-from autodiff.passes.views import dense, is_dense, squeezed, squeezed_strides
+from autodiff.passes.views import dense, is_dense, squeezed, squeezed_strides, squeezed_window
 
 _ROLES = dict(zip(REDUCTIONS, ("sum", "max", "min"), strict=True))
 _CONVERT, _POW = OPS["convert"], OPS["pow"]
@@ -92,13 +92,13 @@ class Program:
             if held is not None:
                 self.refs[x] = held
                 return held
-        storage, offset, strides = places.access(x)
-        strides = squeezed_strides(shape, strides)
-        key = (storage, offset, strides, dtype)
+        storage, offset, strides, window = places.access(x)
+        strides, window = squeezed_strides(shape, strides), squeezed_window(shape, window)
+        key = (storage, offset, strides, window, dtype)
         known = self.loads.get(key)
         if known is None:
             known = self.loads[key] = ~len(step.operands)
-            step.operands.append(Operand(READ, storage, own, offset, strides, dtype))
+            step.operands.append(Operand(READ, storage, own, offset, strides, dtype, window=window))
         if dtype == own:
             self.refs[x] = known
         return known
@@ -139,7 +139,7 @@ class Program:
         if ref is not None:
             return ref
         view = self.places.views.get(x)
-        if view is None or view.offset or self.places.owners.get(view.root) is not self.step:
+        if view is None or view.offset or view.window or self.places.owners.get(view.root) is not self.step:
             return None
         same = squeezed(view.root.aval.shape) == self.step.shape and is_dense(x.aval.shape, view.strides)
         return self.step.refs[view.root] if same else None
@@ -152,7 +152,7 @@ class Program:
             return False
         ref = self.refs[x] if x in self.refs else self.load(x)
         storage = self.places.result(node)
-        self.step.operands.append(Operand(WRITE, storage, dtype, 0, self.strides, own, ref))
+        self.step.operands.append(Operand(WRITE, storage, dtype, 0, storage.strides or self.strides, own, ref))
         return True
 
     def convert(self, node: Node) -> tuple[int, bool]:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from autodiff.ir import INT64, OPS, Dtype, Graph, Literal, Node, Op, Shape, Value, constant_op, full_op, literal
+from autodiff.ir import INT64, OPS, Dtype, Graph, Line, Literal, Node, Op, Shape, Value, constant_op, full_op, literal
 from autodiff.passes.fuse import Region, regions
+from autodiff.passes.parts import place_parts
 from autodiff.passes.places import Access, Places, bytes_of
 from autodiff.passes.products import merged, product_layout
 from autodiff.passes.program import Program
@@ -31,7 +32,7 @@ from autodiff.passes.steps import (
     last_reads,
     may_overwrite,
 )
-from autodiff.passes.views import View, dense, is_dense, look, squeezed, squeezed_strides
+from autodiff.passes.views import View, dense, is_dense, look, squeezed, squeezed_strides, squeezed_window
 
 CONSTANT_BYTES = 4096
 """Bytes up to which 0, 1, 2 ... or a literal spread over memory is part of the plan, and not written in every run."""
@@ -68,7 +69,9 @@ Copies = list[tuple[Value, Storage]]
 class _Scheduler:
     def __init__(self, graph: Graph, donated: dict[int, int], view: bool, recompute: bool):
         self.graph = graph
+        self.view = view
         self.places = Places(graph.nodes, view)
+        self.placed: dict[Node, set[int]] = {}  # of concatenations: operands that are computed where they belong
         self.donated = donated
         self.recompute = recompute
         self.steps: list[Step] = []
@@ -83,6 +86,8 @@ class _Scheduler:
     def run(self, fuse: bool, sink: bool) -> Schedule:
         graph = self.graph
         copies = self.claim_outputs()
+        if self.view:
+            self.placed = place_parts(graph, self.places, [self.outputs[j] for j in self.donated.values()])
         early, late, last = self.sort_copies(copies)
         for y, target in early:
             self.copy(y, target)
@@ -175,9 +180,10 @@ class _Scheduler:
     def contiguous(self, x: Value) -> Access:
         """How to read a value whose elements have to lie one after the other; copies it if they do not."""
         access = self.places.access(x)
-        if is_dense(x.aval.shape, access.strides):
+        if access.window is None and is_dense(x.aval.shape, access.strides):
             return access
-        if self.places.root(x).node.op is full_op and bytes_of(x) <= CONSTANT_BYTES:
+        literal_root = self.places.root(x).node.op is full_op and access.window is None
+        if literal_root and bytes_of(x) <= CONSTANT_BYTES:
             array = np.full(x.aval.shape, literal(self.places.root(x)), x.aval.dtype)
             target = Storage(CONSTANT, array.nbytes, data=array)
         else:
@@ -189,16 +195,29 @@ class _Scheduler:
             self.places.storages[x] = target
         return access
 
+    def unwindowed(self, x: Value) -> Access:
+        """How to read a value all of which has to be in memory."""
+        access = self.places.access(x)
+        return access if access.window is None else self.contiguous(x)
+
     def copy(self, x: Value, target: Storage, source: Access | None = None, to: View | None = None) -> None:
         """A step that puts a value into memory, contiguous unless `to` says at which offset and strides."""
         source = source or self.places.access(x)
+        offset, strides = (0, dense(x.aval.shape)) if to is None else to[1:3]
+        self.copy_step(f"copy: {x.node.op.name}", x, source, Access(target, offset, strides), x.node.line)
+
+    def copy_step(self, name: str, x: Value, source: Access, target: Access, line: Line | None) -> None:
+        """Copy what is of the shape and dtype of `x`; through a window it takes a map that computes nothing."""
         shape, dtype = x.aval.shape, x.aval.dtype
-        offset, strides = (0, dense(shape)) if to is None else to[1:]
+        window = squeezed_window(shape, source.window)
+        read, write = (squeezed_strides(shape, access.strides) for access in (source, target))
         operands = [
-            Operand(READ, source.storage, dtype, source.offset, squeezed_strides(shape, source.strides), dtype),
-            Operand(WRITE, target, dtype, offset, squeezed_strides(shape, strides), dtype),
+            Operand(READ, source.storage, dtype, source.offset, read, dtype, window=window),
+            Operand(WRITE, target.storage, dtype, target.offset, write, dtype, ref=~0),
         ]
-        self.steps.append(Step("copy", squeezed(shape), f"copy: {x.node.op.name}", x.node.line, operands))
+        step = Step("copy" if window is None else "map", squeezed(shape), name, line, operands)
+        step.lane = dtype.itemsize
+        self.steps.append(step)
 
     # ---- regions ----
 
@@ -220,17 +239,15 @@ class _Scheduler:
     def run_copy(self, node: Node) -> None:
         """A value that could not be looked at where it is, or was not to be."""
         x = node.inputs[0]
-        source = self.places.access(x)
-        shape = x.aval.shape
-        view = look(node, {x: View(None, source.offset, source.strides)})
+        source, of = self.places.access(x), x
+        view = look(node, {x: View(None, *source[1:])})
+        if view is None and node.aval.size != x.aval.size:  # a slice of nothing but the zeros around a window
+            source = self.contiguous(x)
+            view = look(node, {x: View(None, *source[1:])})
         if view is not None:
-            source, shape = Access(source.storage, view.offset, view.strides), node.aval.shape
-        dtype = node.aval.dtype
-        operands = [
-            Operand(READ, source.storage, dtype, source.offset, squeezed_strides(shape, source.strides), dtype),
-            Operand(WRITE, self.places.result(node), dtype, 0, squeezed_strides(shape, dense(shape)), dtype),
-        ]
-        self.steps.append(Step("copy", squeezed(shape), node.op.name, node.line, operands))
+            source, of = Access(source.storage, *view[1:]), node
+        target = Access(self.places.result(node), 0, dense(of.aval.shape))
+        self.copy_step(node.op.name, of, source, target, node.line)
 
     def run_iota(self, node: Node) -> None:
         dtype = node.aval.dtype
@@ -242,16 +259,18 @@ class _Scheduler:
 
     def run_concatenate(self, node: Node) -> None:
         target, shape, axis = self.places.result(node), node.aval.shape, node.params["axis"]
-        strides, start = dense(shape), 0
-        for x in node.inputs:
-            if x.aval.size:
+        strides, start, placed = dense(shape), 0, self.placed.get(node, ())
+        for i, x in enumerate(node.inputs):
+            if i in placed:
+                self.places.storage(self.places.root(x))
+            elif x.aval.size:
                 self.copy(x, target, to=View(None, start * strides[axis], strides))
             start += x.aval.shape[axis]
 
     def run_pad(self, node: Node) -> None:
         target, (x,) = self.places.result(node), node.inputs
         shape, dtype = node.aval.shape, node.aval.dtype
-        pool, offset, _ = self.places.number(Literal(np.zeros((), dtype)))
+        pool, offset, *_ = self.places.number(Literal(np.zeros((), dtype)))
         size = node.aval.size
         operands = [Operand(READ, pool, dtype, offset, (0,), dtype), Operand(WRITE, target, dtype, 0, (1,), dtype)]
         self.steps.append(Step("copy", (size,), "fill: pad", node.line, operands))
@@ -294,7 +313,7 @@ class _Scheduler:
 
     def run_position(self, node: Node) -> None:
         (x,), axis = node.inputs, node.params["axis"]
-        source, shape = self.places.access(x), x.aval.shape
+        source, shape = self.unwindowed(x), x.aval.shape
         strides = list(dense(node.aval.shape))
         strides.insert(axis, 0)
         operands = [
@@ -309,7 +328,7 @@ class _Scheduler:
     def run_dot_general(self, node: Node) -> None:
         x, y = node.inputs
         contract, batch = node.params["contract"], node.params["batch"]
-        a, b = self.places.access(x), self.places.access(y)
+        a, b = self.unwindowed(x), self.unwindowed(y)
         layout = product_layout(x.aval.shape, a.strides, y.aval.shape, b.strides, contract, batch)
         if layout is None:
             a, b = self.with_axes_last(x, contract[0]), self.with_axes_last(y, contract[1])

@@ -25,8 +25,10 @@ def _is(x: Value, number: float) -> bool:
 # ---- arithmetic ----------------------------------------------------------------------------------------------------
 
 
-def _add_negated(emit: Emit, a: Value, b: Value) -> Value | None:  # a + -b = a - b
-    return emit(OPS["sub"], a, b.node.inputs[0]) if b.node.op is OPS["neg"] else None
+def _add_negated(emit: Emit, a: Value, b: Value) -> Value | None:  # a + -b = a - b, -a + b = b - a
+    if b.node.op is OPS["neg"]:
+        return emit(OPS["sub"], a, b.node.inputs[0])
+    return emit(OPS["sub"], b, a.node.inputs[0]) if a.node.op is OPS["neg"] else None
 
 
 def _sub_negated(emit: Emit, a: Value, b: Value) -> Value | None:  # a - -b = a + b
@@ -201,6 +203,20 @@ def _slice(emit: Emit, x: Value, starts: Shape, steps: Shape, shape: Shape) -> V
     return None
 
 
+def _slice_of_pad(emit: Emit, x: Value, starts: Shape, steps: Shape, shape: Shape) -> Value | None:
+    """A slice of nothing but what was padded, or of nothing but zeros."""
+    if x.node.op is not OPS["pad"] or 0 in shape or any(step != 1 for step in x.node.params["steps"]):
+        return None
+    (inner,), before = x.node.inputs, x.node.params["starts"]
+    starts = tuple([a - b for a, b in zip(starts, before, strict=True)])
+    ends = [sorted((a, a + (n - 1) * step)) for a, step, n in zip(starts, steps, shape, strict=True)]
+    if any(high < 0 or low >= d for (low, high), d in zip(ends, inner.aval.shape, strict=True)):
+        return _splat(emit, np.zeros((), x.aval.dtype), shape)
+    if all(low >= 0 and high < d for (low, high), d in zip(ends, inner.aval.shape, strict=True)):
+        return emit(OPS["slice"], inner, starts=starts, steps=steps, shape=shape)
+    return None
+
+
 def _pad(emit: Emit, x: Value, starts: Shape, steps: Shape, shape: Shape) -> Value | None:
     return x if shape == x.aval.shape and all(s == 0 for s in starts) else None
 
@@ -232,7 +248,7 @@ RULES: dict[Op, tuple[Rule, ...]] = {
     OPS["broadcast"]: (_broadcast,),
     OPS["reshape"]: (_reshape,),
     OPS["transpose"]: (_transpose, _transpose_of_product),
-    OPS["slice"]: (_slice,),
+    OPS["slice"]: (_slice, _slice_of_pad),
     OPS["pad"]: (_pad,),
     OPS["concatenate"]: (_concatenate,),
 }

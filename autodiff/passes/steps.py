@@ -6,15 +6,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from autodiff.ir import Dtype, Line, Shape, Value
+from autodiff.passes.views import Window
 
 INPUT, OUTPUT, CONSTANT, ARENA = "input", "output", "constant", "arena"
 READ, WRITE = "read", "write"
 
 
 class Storage:
-    """A piece of memory."""
+    """A piece of memory, or a part of one, which begins at `offset` of the `whole` and lives as long.
 
-    __slots__ = ("data", "first", "index", "kind", "last", "offset", "size")
+    A value's elements lie in it one after the other, or else under `strides`, along the dimensions longer than 1.
+    """
+
+    __slots__ = ("data", "first", "index", "kind", "last", "offset", "size", "strides", "whole")
 
     def __init__(self, kind: str, size: int, index: int = 0, data: Any = None):
         self.kind = kind
@@ -23,10 +27,23 @@ class Storage:
         self.data = data  # of a constant: an array, or a list of numbers
         self.offset = 0  # bytes, into the arena; see memory.py
         self.first = self.last = -1  # the steps that begin and end its use
+        self.whole: Storage | None = None
+        self.strides: Shape | None = None
+
+    def part(self, offset: int, size: int, strides: Shape | None = None) -> Storage:
+        """A part of this storage, from that byte on."""
+        part = Storage(self.kind, size)
+        part.whole = self.whole or self
+        part.offset = offset + (self.offset if self.whole else 0)
+        part.strides = strides
+        return part
 
 
 class Operand(NamedTuple):
-    """What a step reads or writes: strides in elements over the step's shape."""
+    """What a step reads or writes: strides in elements over the step's shape.
+
+    `offset` is where index 0 is in memory, or would be if it is not in the window.
+    """
 
     role: str
     storage: Storage
@@ -35,6 +52,7 @@ class Operand(NamedTuple):
     strides: Shape
     reg_dtype: Dtype
     ref: int = 0  # of what is stored: which instr made it, or which operand (~ref) loaded it
+    window: Window | None = None
 
 
 Instr = tuple[str, Dtype, tuple[int, ...], Line | None]
@@ -100,7 +118,9 @@ def last_reads(step: Step) -> dict[Storage, tuple[int, Dtype, Shape]]:
         if operand.role == READ:
             storage, dtype, strides = operand.storage, operand.dtype, operand.strides
             known = reads.get(storage, (-1, dtype, strides))
-            if operand.offset or known[1:] != (dtype, strides):
+            if storage.whole is not None:
+                spoilt.add(storage.whole)
+            if operand.offset or operand.window or known[1:] != (dtype, strides):
                 spoilt.add(storage)
             reads[storage] = (max(last.get(~i, -1), known[0]), dtype, strides)
         elif operand.ref < 0:

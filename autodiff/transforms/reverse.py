@@ -2,7 +2,8 @@
 
 A derivative is a linear map.  Forward mode writes that map out as nodes, from symbolic tangents; reverse mode walks the
 linear nodes in reverse topological order, the *backward schedule*, and transposes each: a cotangent of its result
-becomes cotangents of its linear operands, and those of a value that several nodes use add up.
+becomes cotangents of its linear operands, and those of a value that several nodes use add up; those of its slices are
+kept until all have arrived (pieces.py).
 
 *Masked branches contribute exactly zero.*  Where a selection (`select`, `slice`, `gather`: an op with `selects`) leaves
 an element out, its transpose puts a zero into the cotangent, and 0 * inf further up would make that NaN.  Cotangents
@@ -19,6 +20,7 @@ import numpy as np
 from autodiff import ir
 from autodiff.ir import Node, Tangents, Value
 from autodiff.transforms.forward import pushforward
+from autodiff.transforms.pieces import Piece, joined, piece
 
 
 def pullback(outputs: Sequence[Value], inputs: Sequence[Value], cotangents: Tangents) -> list[Value | None]:
@@ -34,6 +36,7 @@ def pullback(outputs: Sequence[Value], inputs: Sequence[Value], cotangents: Tang
 def transpose(y_dots: Tangents, x_dots: Tangents, cotangents: Tangents) -> list[Value | None]:
     """Transpose the linear map that takes the arguments `x_dots` to `y_dots`."""
     x_bar: dict[Value, Value] = {}
+    pieces: dict[Value, list[Piece]] = {}
     masked: set[Value] = set()
 
     def accumulate(x: Value, ct: Value, mask: bool) -> None:
@@ -45,6 +48,13 @@ def transpose(y_dots: Tangents, x_dots: Tangents, cotangents: Tangents) -> list[
         if mask:
             masked.add(ct)
 
+    def cotangent(x: Value) -> Value | None:
+        parts = pieces.pop(x, None)
+        if parts is not None:
+            ct, zeros = joined(parts, x.shape)
+            accumulate(x, ct, mask=zeros or any(part.value in masked for part in parts))
+        return x_bar.pop(x, None)
+
     linear = {x for x in x_dots if x is not None}
     schedule = _linear_nodes(y_dots, linear)
     with ir.transforming() as builder:
@@ -52,10 +62,13 @@ def transpose(y_dots: Tangents, x_dots: Tangents, cotangents: Tangents) -> list[
             if y is not None and ct is not None and y in linear:
                 accumulate(y, ct, mask=False)
         for node, flags in reversed(schedule):
-            cts = [x_bar.pop(y, None) for y in node.outputs]
+            builder.line = node.line
+            cts = [cotangent(y) for y in node.outputs]
             if not any(cts):
                 continue
-            builder.line = node.line
+            if cts[0] is not None and (part := piece(node, cts[0])) is not None:
+                pieces.setdefault(node.inputs[0], []).append(part)
+                continue
             mask = not masked.isdisjoint(cts)
             rule = node.op.transpose
             if mask and node.op.masked_transpose and not _harmless(node, flags):
@@ -65,7 +78,8 @@ def transpose(y_dots: Tangents, x_dots: Tangents, cotangents: Tangents) -> list[
             for x, flag, ct in zip(node.inputs, flags, rule(node, cts, flags), strict=True):
                 if flag and ct is not None:
                     accumulate(x, ct, mask or node.op.selects)
-    return [None if x is None else x_bar.get(x) for x in x_dots]
+        found = {x: cotangent(x) for x in x_dots if x is not None}
+    return [None if x is None else found.get(x) for x in x_dots]
 
 
 def _linear_nodes(y_dots: Tangents, linear: set[Value]) -> list[tuple[Node, list[bool]]]:
