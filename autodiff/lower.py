@@ -6,7 +6,7 @@ import numpy as np
 
 from autodiff.ir import Line, Shape
 from autodiff.passes import ALL, memory
-from autodiff.passes.steps import ARENA, CONSTANT, READ, Schedule, Step, Storage
+from autodiff.passes.steps import ARENA, CONSTANT, READ, Operand, Schedule, Step, Storage
 from autodiff.plan import ALIGNMENT, ARRAYS, BUFFERS, DTYPE_NUMBERS, KINDS, OPCODES, ROLES, Plan
 
 
@@ -104,6 +104,8 @@ class _Lowering:
         n_registers = 0
         if step.kind == "map":
             n_registers, registers = self.program(step)
+        elif step.kind == "scalars":
+            rows, n_registers, registers = self.scalars(step)
         else:
             registers = [0] * len(rows)
         out, buffer_of, dims_at = self.operands, self.buffer_of, self.dims_at
@@ -193,6 +195,31 @@ class _Lowering:
         return n, [
             register[o.ref] if o.role != READ else register[~i] if last[~i] >= 0 else -1 for i, o in enumerate(operands)
         ]
+
+    def scalars(self, step: Step) -> tuple[list[Operand], int, list[int]]:
+        """Append the instrs of a step on single numbers; its operands, how many registers there are, and theirs.
+
+        Each number has a register to itself: first what operands load, then what instrs compute.
+        """
+        reads = [i for i, operand in enumerate(step.operands) if operand.role == READ]
+        n_reads, n_instrs = len(reads), len(step.instrs)
+        register = [*range(n_reads, n_reads + n_instrs), *[0] * len(step.operands)]  # by ref, as in `program`
+        for number, i in enumerate(reads):
+            register[~i] = number
+        line_of = self.line_number
+        out = self.instrs
+        for target, (opcode, dtype, refs, line) in enumerate(step.instrs, n_reads):
+            number = line_of.get(line)
+            if number is None:
+                assert line is not None
+                number = self.line(line)
+            out += (OPCODES[opcode], DTYPE_NUMBERS[dtype], target)
+            out += [register[ref] for ref in refs]
+            out += _PADDING[len(refs)]
+            out.append(number)
+        stores = [operand for operand in step.operands if operand.role != READ]
+        operands = [step.operands[i] for i in reads] + stores
+        return operands, n_reads + n_instrs, [*range(n_reads), *[register[operand.ref] for operand in stores]]
 
 
 _PADDING: list[tuple[int, ...]] = [(0, 0, 0), (0, 0), (0,), ()]

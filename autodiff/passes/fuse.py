@@ -12,7 +12,8 @@ stage), so these are the regions, except that
 - in a large space, nodes that share neither operands nor results stay apart, since together they would only hold more
   registers; in a small one (`SMALL`) they run together, since a step of its own would cost more;
 - a region has at most `MOST_OPERANDS` operands in memory and values in registers (`MOST_SMALL` in small spaces); a
-  longer one is cut where that would be exceeded, and what lives across the cut is stored.
+  longer one is cut where that would be exceeded, and what lives across the cut is stored.  Single numbers, unless they
+  are reduced, are not for the tile machine: a region of them is as large as it happens to be.
 
 *Sinking.*  The levels place a node as early as possible: `1 - y * y`, which only the backward pass needs, in the
 forward region that makes `y`.  A node whose users are all in one later region, where they could take it from a
@@ -309,6 +310,9 @@ class _Fusion:
                 size *= d
             parts = [group] if size <= SMALL or len(group) == 1 else self.connected(group)
             for part in parts:
+                if not space and key not in self.splits:
+                    made.append(Region(part, space, lane))
+                    continue
                 for piece in self.pieces(part, MOST_SMALL if size <= SMALL else MOST_OPERANDS):
                     reduces = key in self.splits and any(node.op in REDUCTIONS for node in piece)
                     made.append(Region(piece, space, lane, self.splits[key] if reduces else None))

@@ -203,7 +203,8 @@ class _Scheduler:
     # ---- regions ----
 
     def run_region(self, region: Region) -> None:
-        step = Step("map", region.space, "", region.nodes[0].line)
+        kind = "map" if region.space or region.split is not None else "scalars"
+        step = Step(kind, region.space, "", region.nodes[0].line)
         step.lane = region.lane
         if region.split is not None:
             step.outer, step.reduced, _ = region.split
