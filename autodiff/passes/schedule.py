@@ -157,6 +157,8 @@ class _Scheduler:
             if written is None or read < written:
                 continue
             step = self.steps[read]
+            if read == written and step.kind == "scalars":  # reads all before it writes anything
+                continue
             if read == written:
                 store = next(o for o in step.operands if o.storage is target and o.role != READ)
                 if may_overwrite(last_reads(step), store, source):
