@@ -111,10 +111,12 @@ typedef struct ad_arg {
 enum {
     AD_SCALARS_LANES = 256, /* operands that a vector op wants to see one after the other are gathered in tiles */
     AD_SCALARS_TILE = AD_SCALARS_LANES * 8, /* bytes */
-    /* What a run may do beside the opcodes: a product that only a sum or difference wants, both rounded. */
+    /* What a run may do beside the opcodes: products and the sum or difference that wants them, each rounded. */
     AD_SCALARS_MUL_ADD = AD_N_OPCODES, /* a * b + c */
     AD_SCALARS_MUL_SUB,                /* a * b - c */
     AD_SCALARS_SUB_MUL,                /* c - a * b */
+    AD_SCALARS_MUL_ADD_MUL,            /* a * b + c * d */
+    AD_SCALARS_MUL_SUB_MUL,            /* a * b - c * d */
     AD_SCALARS_N_CODES
 };
 

@@ -3,7 +3,7 @@
  * To call an operation costs several times what it takes to add two numbers, so operations are put in an order in which
  * many equal ones follow each other: next run all operations of one kind whose operands are there, and of the kinds
  * those of the most urgent operation, the one with most others waiting for it in a row.  (What is not urgent waits for
- * more of its kind.)  Where a sum is all that wants a product, the two are one operation.  Programs that repeat
+ * more of its kind.)  Products that only a sum wants are one operation with it.  Programs that repeat
  * themselves, as unrolled loops do, get an order that repeats itself, which the processor's branch prediction learns.
  *
  * Each number has a slot of the table to itself.  Those that are loaded come first, sorted by where they lie in memory,
@@ -15,9 +15,9 @@
 
 enum { ABSORBED = AD_SCALARS_N_CODES }; /* the code of a product that became part of its user */
 
-/* An instr, or two in one. */
+/* An instr, or several in one. */
 typedef struct node {
-    uint32_t operands[3]; /* registers */
+    uint32_t operands[4]; /* registers */
     uint8_t arity, lane;
     uint16_t code, kind;
     uint32_t line;
@@ -38,7 +38,7 @@ typedef struct scheduler {
     uint32_t n_reads, n; /* registers that are loaded, that are computed */
     node *nodes;
     uint32_t *uses;       /* of each register */
-    uint32_t *height;     /* of each node: how long the longest chain is that ends with it; later, that begins with it */
+    uint32_t *height;     /* of each node: how long the longest chain is that begins with it */
     uint32_t *waiting;    /* for how many operands each node waits */
     uint32_t *next;       /* in the list of a kind: a node's number + 1 */
     uint32_t *users;      /* of the first node, of the second ... */
@@ -57,28 +57,33 @@ static ad_scalar_loop *loop_of(const ad_kernels *kernels, uint8_t lane, uint32_t
 
 /* --- nodes --- */
 
-/* Make a sum or difference one with the product among its operands that nothing else wants: of two, with the one that
- * is complete later. */
-static void absorb_product(scheduler *s, node *sum) {
-    node *product = NULL;
-    uint32_t which = 0;
+/* The product that is a node's operand k, if nothing else wants it. */
+static node *own_product(const scheduler *s, const node *user, uint32_t k) {
+    uint32_t r = user->operands[k];
+    if (r < s->n_reads || s->uses[r] != 1) return NULL;
+    node *operand = &s->nodes[r - s->n_reads];
+    return operand->code == AD_OPCODE_mul ? operand : NULL;
+}
+
+/* Make a sum or difference one with the products that only it wants: their operands come first, then what is left. */
+static void absorb_products(const scheduler *s, node *sum) {
+    bool adds = sum->code == AD_OPCODE_add;
+    node *products[] = {own_product(s, sum, 0), own_product(s, sum, 1)};
+    uint32_t terms[] = {sum->operands[0], sum->operands[1]}, n = 0;
+    if (products[0] && products[1])
+        sum->code = adds ? AD_SCALARS_MUL_ADD_MUL : AD_SCALARS_MUL_SUB_MUL;
+    else if (products[0] || products[1])
+        sum->code = adds ? AD_SCALARS_MUL_ADD : products[0] ? AD_SCALARS_MUL_SUB : AD_SCALARS_SUB_MUL;
     for (uint32_t k = 0; k < 2; k++) {
-        uint32_t r = sum->operands[k];
-        node *candidate = r < s->n_reads ? NULL : &s->nodes[r - s->n_reads];
-        if (!candidate || candidate->code != AD_OPCODE_mul || s->uses[r] != 1) continue;
-        if (product && s->height[candidate - s->nodes] < s->height[product - s->nodes]) continue;
-        product = candidate;
-        which = k;
+        if (!products[k]) continue;
+        sum->operands[n++] = products[k]->operands[0];
+        sum->operands[n++] = products[k]->operands[1];
+        products[k]->code = ABSORBED;
+        products[k]->arity = 0;
     }
-    if (!product) return;
-    uint32_t other = sum->operands[1 - which];
-    sum->code = sum->code == AD_OPCODE_add ? AD_SCALARS_MUL_ADD : which == 0 ? AD_SCALARS_MUL_SUB : AD_SCALARS_SUB_MUL;
-    sum->arity = 3;
-    sum->operands[0] = product->operands[0];
-    sum->operands[1] = product->operands[1];
-    sum->operands[2] = other;
-    product->code = ABSORBED;
-    product->arity = 0;
+    for (uint32_t k = 0; k < 2; k++)
+        if (!products[k]) sum->operands[n++] = terms[k];
+    sum->arity = (uint8_t)n;
 }
 
 static void make_nodes(scheduler *s) {
@@ -97,12 +102,7 @@ static void make_nodes(scheduler *s) {
     for (uint32_t i = 0; i < s->n; i++) {
         node *node = &s->nodes[i];
         bool is_sum = node->code == AD_OPCODE_add || node->code == AD_OPCODE_sub;
-        if (is_sum && loop_of(s->kernels, node->lane, AD_SCALARS_MUL_ADD)) absorb_product(s, node);
-        for (uint32_t k = 0; k < node->arity; k++) {
-            uint32_t r = node->operands[k];
-            if (r >= s->n_reads && s->height[r - s->n_reads] >= s->height[i])
-                s->height[i] = s->height[r - s->n_reads] + 1;
-        }
+        if (is_sum && loop_of(s->kernels, node->lane, AD_SCALARS_MUL_ADD)) absorb_products(s, node);
         uint16_t *kind = &kinds[node->lane][node->code];
         if (!*kind) *kind = (uint16_t)++s->n_kinds;
         node->kind = *kind - 1;
