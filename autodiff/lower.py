@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
+from itertools import zip_longest
+
 import numpy as np
 
 from autodiff.ir import Line, Shape
 from autodiff.passes import ALL, memory
-from autodiff.passes.steps import ARENA, CONSTANT, READ, Schedule, Step, Storage
+from autodiff.passes.steps import ARENA, CONSTANT, READ, Operand, Schedule, Step, Storage
 from autodiff.plan import ALIGNMENT, ARRAYS, BUFFERS, DTYPE_NUMBERS, KINDS, OPCODES, ROLES, Plan
 
 
@@ -22,7 +25,7 @@ class _Lowering:
         self.buffer_of: dict[Storage, int] = {}
         self.steps: list[int] = []  # the fields of one after those of another, here and below
         self.operands: list[int] = []
-        self.instrs: list[int] = []
+        self.instrs = array("I")
         self.dims: list[int] = []
         self.dims_at: dict[Shape, int] = {(): 0}
         self.strings = bytearray(b"\0")
@@ -40,7 +43,7 @@ class _Lowering:
             "buffers": np.array(self.buffers, "u8").reshape(-1, 4),
             "steps": np.array(self.steps, "u8").reshape(-1, len(_STEP)),
             "operands": np.array(self.operands, "i8").reshape(-1, len(_OPERAND)),
-            "instrs": np.array(self.instrs, "u4").reshape(-1, len(_INSTR)),
+            "instrs": np.frombuffer(self.instrs, "u4").reshape(-1, len(_INSTR)),
             "lines": np.array(self.lines, "u4").reshape(-1, 2),
         }
         made = {}
@@ -94,8 +97,8 @@ class _Lowering:
         self.constants += bytes(-len(self.constants) % ALIGNMENT)
         at = len(self.constants)
         parts = storage.data if isinstance(storage.data, list) else [storage.data]
-        for array in parts:
-            self.constants += array.tobytes()
+        for part in parts:
+            self.constants += part.tobytes()
         return at
 
     def step(self, step: Step) -> None:
@@ -104,6 +107,8 @@ class _Lowering:
         n_registers = 0
         if step.kind == "map":
             n_registers, registers = self.program(step)
+        elif step.kind == "scalars":
+            n_registers, rows, registers = self.scalars(step)
         else:
             registers = [0] * len(rows)
         out, buffer_of, dims_at = self.operands, self.buffer_of, self.dims_at
@@ -196,13 +201,36 @@ class _Lowering:
             if number is None:
                 assert line is not None
                 number = self.line(line)
-            out += (OPCODES[opcode], DTYPE_NUMBERS[dtype], target)
-            out += sources
-            out += _PADDING[len(sources)]
-            out.append(number)
+            out.extend((OPCODES[opcode], DTYPE_NUMBERS[dtype], target, *sources, *_PADDING[len(sources)], number))
         return n, [
             register[o.ref] if o.role != READ else register[~i] if last[~i] >= 0 else -1 for i, o in enumerate(operands)
         ]
+
+    def scalars(self, step: Step) -> tuple[int, list[Operand], list[int]]:
+        """Append the instrs of a step on single numbers; how many registers they take, its operands, and theirs.
+
+        Each number has a register to itself: first what operands load, then what instrs compute.
+        """
+        reads = [i for i, operand in enumerate(step.operands) if operand.role == READ]
+        stores = [operand for operand in step.operands if operand.role != READ]
+        n_reads, n = len(reads), len(step.instrs)
+        register = np.zeros(n + len(step.operands), np.int64)  # by ref, as in `program`
+        register[:n] = np.arange(n_reads, n_reads + n)
+        register[[~i for i in reads]] = np.arange(n_reads)
+        rows = np.zeros((n, len(_INSTR)), np.uint32)
+        rows[:, 2] = register[:n]
+        if n:
+            opcodes, dtypes, refs, lines = zip(*step.instrs, strict=True)
+            for line in set(lines) - self.line_number.keys():
+                self.line(line)
+            rows[:, 0] = [OPCODES[opcode] for opcode in opcodes]
+            rows[:, 1] = [DTYPE_NUMBERS[dtype] for dtype in dtypes]
+            for k, sources in enumerate(zip_longest(*refs, fillvalue=0)):
+                rows[:, 3 + k] = register[list(sources)]
+            rows[:, 6] = [self.line_number[line] for line in lines]
+        self.instrs.frombytes(rows.tobytes())
+        operands = [step.operands[i] for i in reads] + stores
+        return n_reads + n, operands, [*range(n_reads), *register[[operand.ref for operand in stores]].tolist()]
 
 
 _PADDING: list[tuple[int, ...]] = [(0, 0, 0), (0, 0), (0,), ()]

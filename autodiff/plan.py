@@ -46,7 +46,10 @@ def _enum(prefix: str, names: Sequence[str]) -> dict[str, int]:
     return {name.lower(): getattr(lib, prefix + name) for name in names}
 
 
-KINDS = _enum("AD_", ["MAP", "GEMM", "COPY", "GATHER", "SCATTER_ADD", "SCATTER_SET", "ARG_REDUCE", "IOTA", "HOST"])
+KINDS = _enum(
+    "AD_",
+    ["MAP", "GEMM", "COPY", "GATHER", "SCATTER_ADD", "SCATTER_SET", "ARG_REDUCE", "IOTA", "HOST", "SCALARS"],
+)
 ROLES = _enum("AD_", ["READ", "WRITE", "SUM", "MAX", "MIN"])
 BUFFERS = _enum("AD_", ["INPUT", "OUTPUT", "CONSTANT", "ARENA"])
 
@@ -199,7 +202,7 @@ def _dump(plan: Plan) -> Iterator[str]:
                 place += f" within {','.join([f'{low}:{high}' for low, high in pairs])}"
             role = _ROLE_NAMES[int(operand["role"])]
             as_what = f" as {register.name}" if register != dtype else ""
-            if kind != "map":
+            if kind not in ("map", "scalars"):
                 rows.append(f"       {role} {place}")
             elif role == "read":
                 rows.append(f"       r{operand['reg']} = {place}{as_what}")

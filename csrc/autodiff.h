@@ -72,6 +72,9 @@ typedef enum ad_role {
  *   IOTA         shape (n); operand WRITE: 0, 1, ... n-1 in its dtype.
  *   HOST         calls ad_run.host with function number `detail`; operands READ ..., WRITE ..., all contiguous.  shape
  *                has one dimension an operand: how many elements it has; strides are not looked at.
+ *   SCALARS      a program on single numbers, any number of them; rank 0.  READ operands come first, a number each, and
+ *                fill registers 0, 1 ...; instr i computes the next register, n_reads + i, from registers before it;
+ *                WRITE operands store registers.  All is read before anything is written.
  */
 typedef enum ad_step_kind {
     AD_MAP = 1,
@@ -82,7 +85,8 @@ typedef enum ad_step_kind {
     AD_SCATTER_SET = 6,
     AD_ARG_REDUCE = 7,
     AD_IOTA = 8,
-    AD_HOST = 9
+    AD_HOST = 9,
+    AD_SCALARS = 11
 } ad_step_kind;
 
 typedef struct ad_span {
@@ -121,8 +125,8 @@ typedef struct ad_operand {
     uint32_t role;
     uint32_t buffer;
     uint32_t dtype;     /* in memory */
-    uint32_t reg_dtype; /* MAP: in its register, converted on load or store; else equal to dtype */
-    uint32_t reg;       /* MAP: which register; else 0 */
+    uint32_t reg_dtype; /* MAP, SCALARS: in its register, converted on load or store; else equal to dtype */
+    uint32_t reg;       /* MAP, SCALARS: which register; else 0 */
     uint32_t windowed; /* MAP, READ: 1 if it has a window, else 0 */
     int64_t offset;    /* of the first element (that in the window's lowest corner, if it has one), in elements */
     uint64_t strides;  /* where in dims this operand's `rank` strides begin; in elements */
@@ -138,7 +142,7 @@ typedef struct ad_step {
     uint32_t instr;
     uint32_t n_instrs;
     uint32_t n_registers;
-    uint32_t lane; /* MAP: bytes of every lane: 1, 4 or 8; a bool's lane holds 0 or all ones */
+    uint32_t lane; /* MAP, SCALARS: bytes of every lane: 1, 4 or 8; a bool's lane holds 0 or all ones */
     uint32_t n_outer;
     uint32_t n_reduced;
     uint32_t detail;
@@ -147,14 +151,15 @@ typedef struct ad_step {
     uint32_t reserved;
 } ad_step;
 
-/* dst = opcode(a, b, c) on whole tiles; dtype is that of the numbers it works on (of its operands, for comparisons). */
+/* dst = opcode(a, b, c) on registers: a MAP's hold tiles, those of SCALARS a number each.  dtype is that of the numbers
+ * it works on (of its operands, for comparisons). */
 typedef struct ad_instr {
     uint16_t opcode;
     uint16_t dtype;
-    uint16_t dst;
-    uint16_t a;
-    uint16_t b;
-    uint16_t c;
+    uint32_t dst;
+    uint32_t a;
+    uint32_t b;
+    uint32_t c;
     uint32_t line;
 } ad_instr;
 

@@ -1,7 +1,7 @@
 /* Checks a plan's bytes, once, so that running it needs no check: every index, size, opcode, register and stride.
  * Whatever passes runs within its buffers; only indices that are data (gather, scatter) are checked in every run.
  */
-#include "kernels.h"
+#include "check.h"
 
 #include <string.h>
 
@@ -10,33 +10,14 @@
 
 const uint8_t ad_dtype_size[AD_F64 + 1] = {0, 1, 1, 4, 8, 4, 8};
 
-typedef struct checker {
-    const ad_plan *plan;
-    const ad_step *step;
-    const int64_t *shape;
-    const ad_operand *operands; /* of the step */
-    ad_error *error;
-} checker;
-
 static ad_status refuse_at(ad_error *error, uint32_t step, uint32_t line, int64_t which, const char *message) {
     *error = (ad_error){.status = AD_ERROR_PLAN, .step = step, .line = line, .detail = {which}, .message = message};
     return AD_ERROR_PLAN;
 }
 
-/* `which` operand or instr of the step is wrong. */
-static ad_status refuse(const checker *at, int64_t which, const char *message) {
+ad_status ad_refuse(const checker *at, int64_t which, const char *message) {
     return refuse_at(at->error, (uint32_t)(at->step - at->plan->steps), at->step->line, which, message);
 }
-
-#define REQUIRE(condition, which, message)                                                                             \
-    do {                                                                                                               \
-        if (!(condition)) return refuse(at, which, message);                                                           \
-    } while (0)
-#define CHECK(call)                                                                                                    \
-    do {                                                                                                               \
-        ad_status status_ = (call);                                                                                    \
-        if (status_ != AD_OK) return status_;                                                                          \
-    } while (0)
 
 static bool is_dtype(uint32_t dtype) { return dtype >= AD_BOOL && dtype <= AD_F64; }
 static bool is_floating(uint32_t dtype) { return dtype == AD_F32 || dtype == AD_F64; }
@@ -70,9 +51,7 @@ static int64_t extent_of(const checker *at, const ad_operand *operand, uint32_t 
     return operand->windowed ? window[2 * d + 1] - window[2 * d] : at->shape[d];
 }
 
-/* An operand of a known role, which does not move along dimensions [still, still_end): inside its buffer, and if it is
- * written to, then each element once. */
-static ad_status check_operand(const checker *at, uint32_t i, bool writes, uint32_t still, uint32_t still_end) {
+ad_status ad_check_operand(const checker *at, uint32_t i, bool writes, uint32_t still, uint32_t still_end) {
     const ad_operand *operand = &at->operands[i];
     const ad_buffer *buffer = &at->plan->buffers[operand->buffer];
     const int64_t *strides = at->plan->dims + operand->strides;
@@ -124,54 +103,51 @@ static ad_status check_contiguous(const checker *at, uint32_t i, const uint32_t 
     }
     for (uint32_t d = 0; d < at->step->rank; d++)
         REQUIRE(at->shape[d] <= 1 || strides[d] == expected[d], i, "an operand that has to be contiguous is not");
-    return check_operand(at, i, at->operands[i].role == AD_WRITE, still, still_end);
+    return ad_check_operand(at, i, at->operands[i].role == AD_WRITE, still, still_end);
 }
 
 /* What a domain takes and gives, in dtypes: X is the instr's own. */
 enum { X = 255, SAME_WIDTH_INT = 254 };
 typedef struct domain {
-    const char *name;
     uint8_t dtypes; /* bit d: dtype d may be X */
     uint8_t a, others, result;
 } domain;
 
 #define BITS(dtype) (1u << (dtype))
 enum { FLOATING = BITS(AD_F64) | BITS(AD_F32), INTEGER = BITS(AD_I64) | BITS(AD_I32) | BITS(AD_U8) };
-static const domain domains[] = {
-    {"number", FLOATING | INTEGER, X, X, X},
-    {"floating", FLOATING, X, X, X},
-    {"integer", INTEGER, X, X, X},
-    {"compare", FLOATING | INTEGER, X, X, AD_BOOL},
-    {"logic", BITS(AD_BOOL), X, X, X},
-    {"choice", FLOATING | INTEGER | BITS(AD_BOOL), AD_BOOL, X, X},
-    {"to_float", FLOATING, SAME_WIDTH_INT, X, X},
-    {"to_int", FLOATING, X, X, SAME_WIDTH_INT},
-    {"to_bool", FLOATING | INTEGER, X, X, AD_BOOL},
-    {"from_bool", FLOATING | INTEGER, AD_BOOL, X, X},
-};
+static const domain domain_number = {FLOATING | INTEGER, X, X, X};
+static const domain domain_floating = {FLOATING, X, X, X};
+static const domain domain_integer = {INTEGER, X, X, X};
+static const domain domain_compare = {FLOATING | INTEGER, X, X, AD_BOOL};
+static const domain domain_logic = {BITS(AD_BOOL), X, X, X};
+static const domain domain_choice = {FLOATING | INTEGER | BITS(AD_BOOL), AD_BOOL, X, X};
+static const domain domain_to_float = {FLOATING, SAME_WIDTH_INT, X, X};
+static const domain domain_to_int = {FLOATING, X, X, SAME_WIDTH_INT};
+static const domain domain_to_bool = {FLOATING | INTEGER, X, X, AD_BOOL};
+static const domain domain_from_bool = {FLOATING | INTEGER, AD_BOOL, X, X};
 
-static const domain *domain_named(const char *name) {
-    const domain *d = domains;
-    while (strcmp(d->name, name)) d++; /* dispatch.c's table has no others */
-    return d;
-}
+static const domain *const domain_of[AD_N_OPCODES] = { /* by opcode */
+#define AD_OP(name, number, arity, domain, expression) [AD_OPCODE_##name] = &domain_##domain,
+#include "opcodes.def"
+#undef AD_OP
+};
 
 static uint32_t resolve(uint8_t dtype, uint32_t own) {
     if (dtype == SAME_WIDTH_INT) return own == AD_F64 ? AD_I64 : AD_I32;
     return dtype == X ? own : dtype;
 }
 
-static ad_status check_instr(const checker *at, const ad_instr *instr, int64_t number, uint8_t *held) {
+ad_status ad_check_instr(const checker *at, const ad_instr *instr, int64_t number, uint8_t *held) {
     const ad_step *step = at->step;
     const ad_opcode *opcode = ad_opcode_numbered(instr->opcode);
     REQUIRE(opcode, number, "an instr's opcode is unknown");
-    const domain *domain = domain_named(opcode->domain);
+    const domain *domain = domain_of[instr->opcode];
     REQUIRE(is_dtype(instr->dtype) && (domain->dtypes & BITS(instr->dtype)), number,
             "an opcode does not work on its instr's dtype");
     REQUIRE(instr->dtype == AD_BOOL || ad_dtype_size[instr->dtype] == step->lane, number,
             "an instr's dtype is not as wide as its step's lanes");
     REQUIRE(instr->dst < step->n_registers, number, "an instr's register does not exist");
-    const uint16_t sources[3] = {instr->a, instr->b, instr->c};
+    const uint32_t sources[3] = {instr->a, instr->b, instr->c};
     for (uint32_t k = 0; k < opcode->arity; k++) {
         REQUIRE(sources[k] < step->n_registers, number, "an instr's register does not exist");
         REQUIRE(held[sources[k]] == resolve(k == 0 ? domain->a : domain->others, instr->dtype), number,
@@ -185,24 +161,19 @@ static ad_status check_map(const checker *at) {
     const ad_step *step = at->step;
     uint32_t reduced = step->n_outer, reduced_end = step->n_outer + step->n_reduced;
     uint8_t held[AD_MAX_REGISTERS] = {0}; /* the dtype each register holds; 0: none */
-    REQUIRE(step->lane == 1 || step->lane == 4 || step->lane == 8, 0, "a step's lanes are not 1, 4 or 8 bytes wide");
     REQUIRE(step->n_registers <= AD_MAX_REGISTERS, 0, "a step has too many registers");
     REQUIRE(step->n_operands <= AD_MAX_ARGS, 0, "a step has too many operands");
 
     for (uint32_t i = 0; i < step->n_operands; i++) {
         const ad_operand *operand = &at->operands[i];
         REQUIRE(operand->role >= AD_READ && operand->role <= AD_MIN, i, "an operand's role is unknown");
-        REQUIRE(operand->reg < step->n_registers, i, "an operand's register does not exist");
-        REQUIRE(is_dtype(operand->reg_dtype), i, "an operand's register's dtype is unknown");
-        REQUIRE(operand->reg_dtype == AD_BOOL || ad_dtype_size[operand->reg_dtype] == step->lane, i,
-                "an operand's register is not as wide as its step's lanes");
         if (operand->role != AD_READ) continue;
         REQUIRE(!held[operand->reg], i, "two operands fill one register");
         held[operand->reg] = (uint8_t)operand->reg_dtype;
-        CHECK(check_operand(at, i, false, step->rank, step->rank));
+        CHECK(ad_check_operand(at, i, false, step->rank, step->rank));
     }
     for (uint32_t i = 0; i < step->n_instrs; i++)
-        CHECK(check_instr(at, &at->plan->instrs[step->instr + i], i, held));
+        CHECK(ad_check_instr(at, &at->plan->instrs[step->instr + i], i, held));
 
     for (uint32_t i = 0; i < step->n_operands; i++) {
         const ad_operand *operand = &at->operands[i];
@@ -210,7 +181,7 @@ static ad_status check_map(const checker *at) {
         REQUIRE(held[operand->reg] == operand->reg_dtype, i,
                 "an operand stores a register that holds nothing, or another dtype");
         bool reduces = operand->role != AD_WRITE;
-        CHECK(check_operand(at, i, true, reduces ? reduced : step->rank, reduces ? reduced_end : step->rank));
+        CHECK(ad_check_operand(at, i, true, reduces ? reduced : step->rank, reduces ? reduced_end : step->rank));
         if (!reduces) continue;
         REQUIRE(operand->role != AD_SUM || operand->reg_dtype >= AD_I32, i, "an operand sums bool or uint8");
         REQUIRE(operand->role == AD_SUM || !is_empty(at->shape + reduced, step->n_reduced), i,
@@ -226,9 +197,9 @@ static ad_status check_gemm(const checker *at) {
     const ad_operand *a = &at->operands[0], *b = &at->operands[1], *c = &at->operands[2];
     REQUIRE(is_floating(a->dtype) && a->dtype == b->dtype && a->dtype == c->dtype, 0,
             "a product's dtypes are not one floating dtype");
-    CHECK(check_operand(at, 0, false, n, n + 1));
-    CHECK(check_operand(at, 1, false, m, m + 1));
-    CHECK(check_operand(at, 2, true, k, k + 1));
+    CHECK(ad_check_operand(at, 0, false, n, n + 1));
+    CHECK(ad_check_operand(at, 1, false, m, m + 1));
+    CHECK(ad_check_operand(at, 2, true, k, k + 1));
     const int64_t *strides = at->plan->dims + c->strides;
     REQUIRE(strides[n] == 1 || strides[m] == 1 || at->shape[n] <= 1 || at->shape[m] <= 1, 2,
             "a product's rows and columns are both spread");
@@ -238,8 +209,8 @@ static ad_status check_gemm(const checker *at) {
 static ad_status check_copy(const checker *at) {
     CHECK(check_roles(at, 2));
     REQUIRE(at->operands[0].dtype == at->operands[1].dtype, 0, "a copy's dtypes differ");
-    CHECK(check_operand(at, 0, false, at->step->rank, at->step->rank));
-    return check_operand(at, 1, true, at->step->rank, at->step->rank);
+    CHECK(ad_check_operand(at, 0, false, at->step->rank, at->step->rank));
+    return ad_check_operand(at, 1, true, at->step->rank, at->step->rank);
 }
 
 static ad_status check_gather_scatter(const checker *at) {
@@ -276,14 +247,14 @@ static ad_status check_arg_reduce(const checker *at) {
     REQUIRE(at->operands[1].dtype == AD_I64, 1, "a position is not of int64");
     REQUIRE(step->detail == AD_MAX || step->detail == AD_MIN, 0, "a position is neither a maximum's nor a minimum's");
     REQUIRE(!is_empty(at->shape + reduced, step->n_reduced), 0, "a position is sought in nothing");
-    CHECK(check_operand(at, 0, false, step->rank, step->rank));
-    return check_operand(at, 1, true, reduced, reduced_end);
+    CHECK(ad_check_operand(at, 0, false, step->rank, step->rank));
+    return ad_check_operand(at, 1, true, reduced, reduced_end);
 }
 
 static ad_status check_iota(const checker *at) {
     REQUIRE(at->step->rank == 1, 0, "an iota has one dimension");
     CHECK(check_roles(at, 1));
-    return check_operand(at, 0, true, 1, 1);
+    return ad_check_operand(at, 0, true, 1, 1);
 }
 
 static ad_status check_host(const checker *at) {
@@ -321,19 +292,31 @@ static ad_status check_window(const checker *at, uint32_t i) {
     return AD_OK;
 }
 
+/* The operand of a program names one of its registers. */
+static ad_status check_register(const checker *at, uint32_t i) {
+    const ad_operand *operand = &at->operands[i];
+    REQUIRE(operand->reg < at->step->n_registers, i, "an operand's register does not exist");
+    REQUIRE(is_dtype(operand->reg_dtype), i, "an operand's register's dtype is unknown");
+    REQUIRE(operand->reg_dtype == AD_BOOL || ad_dtype_size[operand->reg_dtype] == at->step->lane, i,
+            "an operand's register is not as wide as its step's lanes");
+    return AD_OK;
+}
+
 static ad_status check_step(checker *at) {
     const ad_step *step = at->step;
     const ad_plan_header *header = at->plan->header;
     const uint64_t n_dims = header->dims.count;
-    bool is_host = step->kind == AD_HOST;
-    REQUIRE(step->kind >= AD_MAP && step->kind <= AD_HOST, 0, "a step's kind is unknown");
+    bool is_host = step->kind == AD_HOST, is_program = step->kind == AD_MAP || step->kind == AD_SCALARS;
+    REQUIRE((step->kind >= AD_MAP && step->kind <= AD_HOST) || step->kind == AD_SCALARS, 0, "a step's kind is unknown");
     REQUIRE(step->rank <= AD_MAX_RANK || is_host, 0, "a step has too many dimensions");
     REQUIRE(step->shape <= n_dims && step->rank <= n_dims - step->shape, 0, "a step's shape lies outside the plan");
     REQUIRE(step->n_operands <= header->operands.count && step->operand <= header->operands.count - step->n_operands,
             0, "a step's operands lie outside the plan");
     REQUIRE(step->n_instrs <= header->instrs.count && step->instr <= header->instrs.count - step->n_instrs, 0,
             "a step's instrs lie outside the plan");
-    REQUIRE(step->n_instrs == 0 || step->kind == AD_MAP, 0, "only a map has instrs");
+    REQUIRE(step->n_instrs == 0 || is_program, 0, "only programs have instrs");
+    REQUIRE(!is_program || step->lane == 1 || step->lane == 4 || step->lane == 8, 0,
+            "a step's lanes are not 1, 4 or 8 bytes wide");
     REQUIRE(step->n_outer <= step->rank && step->n_reduced <= step->rank - step->n_outer, 0,
             "a step reduces dimensions it does not have");
     REQUIRE(step->reserved == 0, 0, "reserved bytes are not zero");
@@ -352,8 +335,10 @@ static ad_status check_step(checker *at) {
         REQUIRE(is_dtype(operand->dtype), i, "an operand's dtype is unknown");
         REQUIRE(is_host || (operand->strides <= n_dims && step->rank <= n_dims - operand->strides), i,
                 "an operand's strides lie outside the plan");
-        REQUIRE(step->kind == AD_MAP || (operand->reg == 0 && operand->reg_dtype == operand->dtype), i,
-                "only a map's operands have registers");
+        if (is_program)
+            CHECK(check_register(at, i));
+        else
+            REQUIRE(operand->reg == 0 && operand->reg_dtype == operand->dtype, i, "only programs have registers");
         CHECK(check_window(at, i));
     }
     switch (step->kind) {
@@ -365,6 +350,7 @@ static ad_status check_step(checker *at) {
     case AD_SCATTER_SET: return check_gather_scatter(at);
     case AD_ARG_REDUCE: return check_arg_reduce(at);
     case AD_IOTA: return check_iota(at);
+    case AD_SCALARS: return ad_check_scalars(at);
     default: return check_host(at);
     }
 }
@@ -461,7 +447,7 @@ ad_status ad_plan_check(ad_plan *plan, uint64_t size, ad_error *error) {
         operand += at.step->n_operands;
         instr += at.step->n_instrs;
         if (operand > header->operands.count || instr > header->instrs.count)
-            return refuse(&at, 0, "steps share operands or instrs");
+            return ad_refuse(&at, 0, "steps share operands or instrs");
     }
     return AD_OK;
 }

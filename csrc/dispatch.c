@@ -5,19 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const ad_opcode opcodes[] = {
-#define AD_OP(name, number, arity, domain, expression) {#name, number, arity, #domain},
+static const ad_opcode opcodes[AD_N_OPCODES] = { /* by number, with gaps */
+#define AD_OP(name, number, arity, domain, expression) [number] = {#name, number, arity, #domain},
 #include "opcodes.def"
 #undef AD_OP
 };
-enum { N_OPCODES = sizeof opcodes / sizeof *opcodes };
 
-const ad_opcode *ad_opcode_at(uint32_t i) { return i < N_OPCODES ? &opcodes[i] : NULL; }
+const ad_opcode *ad_opcode_at(uint32_t i) {
+    for (uint32_t number = 0; number < AD_N_OPCODES; number++)
+        if (opcodes[number].name && i-- == 0) return &opcodes[number];
+    return NULL;
+}
 
 const ad_opcode *ad_opcode_numbered(uint32_t number) {
-    for (uint32_t i = 0; i < N_OPCODES; i++)
-        if (opcodes[i].number == number) return &opcodes[i];
-    return NULL;
+    return number < AD_N_OPCODES && opcodes[number].name ? &opcodes[number] : NULL;
 }
 
 const char *ad_status_message(uint32_t status) {

@@ -111,6 +111,44 @@ typedef struct ad_arg {
     uint64_t ring;   /* of a column reduction of what is computed: where AD_ROWS_AT_ONCE tiles of it are; 0: none */
 } ad_arg;
 
+/* --- SCALARS: numbers in a table, each in a slot of one lane --- */
+
+enum {
+    AD_SCALARS_LANES = 256, /* operands that a vector op wants to see one after the other are gathered in tiles */
+    AD_SCALARS_TILE = AD_SCALARS_LANES * 8, /* bytes */
+    /* What a run may do beside the opcodes: products and the sum or difference that wants them, each rounded. */
+    AD_SCALARS_MUL_ADD = AD_N_OPCODES, /* a * b + c */
+    AD_SCALARS_MUL_SUB,                /* a * b - c */
+    AD_SCALARS_SUB_MUL,                /* c - a * b */
+    AD_SCALARS_MUL_ADD_MUL,            /* a * b + c * d */
+    AD_SCALARS_MUL_SUB_MUL,            /* a * b - c * d */
+    AD_SCALARS_N_CODES
+};
+
+/* Equal operations whose results lie one after the other. */
+typedef struct ad_scalar_run ad_scalar_run;
+typedef void ad_scalar_loop(const ad_scalar_run *run, char *table, ad_tile *tile);
+struct ad_scalar_run {
+    ad_scalar_loop *loop;
+    const uint32_t *operands; /* slots: those of the first result, of the second ... */
+    uint32_t dst, n;          /* slot of the first result; how many */
+    const ad_op *ops;         /* on tiles: of dst in slot 0, of operands in slots 1, 2, 3 */
+    uint32_t n_ops, arity;
+};
+
+/* Numbers that lie one after the other in memory and in the table. */
+typedef struct ad_transfer {
+    const struct ad_arg *arg; /* where the first one is */
+    uint32_t slot, n;
+} ad_transfer;
+
+/* A step, prepared. */
+typedef struct ad_scalars {
+    const ad_transfer *loads, *stores;
+    const ad_scalar_run *runs;
+    uint32_t n_loads, n_stores, n_runs;
+} ad_scalars;
+
 typedef struct ad_kernels ad_kernels;
 typedef struct ad_frame ad_frame;
 typedef struct ad_task ad_task;
@@ -141,6 +179,8 @@ struct ad_task {
     bool streams; /* through more memory than the second level cache holds */
     uint64_t staging, staging_size; /* where in the scratch two tiles of the widest element fit */
 
+    ad_scalars *scalars; /* SCALARS: a block of memory of its own */
+
     uint64_t scratch; /* bytes */
 };
 
@@ -158,20 +198,24 @@ struct ad_frame {
 struct ad_kernels {
     const char *name;
     int64_t vector; /* bytes */
-    ad_task_run *map, *copy, *gather, *scatter, *arg_reduce, *iota;
+    ad_task_run *map, *copy, *gather, *scatter, *arg_reduce, *iota, *scalars;
     void (*gemm[2])(const ad_gemm *); /* f32, f64 */
     uint64_t (*gemm_scratch)(int64_t m, int64_t n, int64_t k, uint32_t itemsize);
     ad_op_run *const *ops[AD_N_LANES];                        /* by lane, then opcode */
     ad_op_run *check_exponents[AD_N_LANES];                   /* what runs before int_pow */
     ad_reducer reducers[AD_N_NUMBER_LANES][AD_MIN - AD_SUM + 1];
     ad_convert *load[AD_F64 + 1][AD_N_LANES], *store[AD_N_LANES][AD_F64 + 1];
+    /* SCALARS: what is done number by number, by lane, then code; and on gathered tiles, by bytes of a lane. */
+    ad_scalar_loop *const *scalar_loops[AD_N_LANES];
+    ad_scalar_loop *gathered[9];
 };
 
 struct ad_prepared {
     ad_plan plan;
     const ad_kernels *kernels;
     ad_task *tasks;
-    void *memory; /* all that tasks point to */
+    uint64_t n_tasks;
+    void *memory; /* all that tasks point to, but for their scalars */
     uint64_t scratch, work;
 };
 
@@ -182,6 +226,9 @@ extern const uint8_t ad_dtype_size[AD_F64 + 1];
 /* prepare.c */
 ad_status ad_prepare(ad_prepared *prepared);
 ad_lane ad_lane_of(uint32_t dtype, uint32_t bytes);
+
+/* prepare_scalars.c: everything of a SCALARS task but where its operands lie in memory. */
+ad_status ad_prepare_scalars(const ad_plan *plan, const ad_kernels *kernels, ad_task *task);
 
 /* dispatch.c */
 const ad_kernels *ad_kernels_selected(void);

@@ -41,6 +41,7 @@ ad_status ad_plan_load(const void *bytes, uint64_t size, ad_prepared **prepared,
 
 void ad_plan_free(ad_prepared *prepared) {
     if (!prepared) return;
+    for (uint64_t i = 0; i < prepared->n_tasks; i++) free(prepared->tasks[i].scalars);
     free(prepared->memory);
     free((void *)prepared->plan.bytes);
     free(prepared);

@@ -196,13 +196,16 @@ static void assign_slots(maker *m, ad_task *task, ad_arg *args) {
         if (args[i].role != AD_READ) args[i].slot = held[operands[i].reg];
 }
 
+/* What moves an operand between memory and its register; NULL where they are alike. */
+static ad_convert *converter(const maker *m, const ad_operand *operand, uint32_t bytes) {
+    ad_lane lane = ad_lane_of(operand->reg_dtype, bytes);
+    if (operand->dtype == operand->reg_dtype && operand->dtype != AD_BOOL) return NULL;
+    return operand->role == AD_READ ? m->kernels->load[operand->dtype][lane] : m->kernels->store[lane][operand->dtype];
+}
+
 /* How an operand moves between memory and its register. */
 static void choose_access(const maker *m, const ad_task *task, ad_arg *arg, const ad_operand *operand) {
-    ad_lane lane = ad_lane_of(operand->reg_dtype, task->lane);
-    bool alike = operand->dtype == operand->reg_dtype && operand->dtype != AD_BOOL;
-    if (!alike)
-        arg->convert = arg->role == AD_READ ? m->kernels->load[operand->dtype][lane]
-                                            : m->kernels->store[lane][operand->dtype];
+    arg->convert = converter(m, operand, task->lane);
     bool dense = true, still = true;
     int64_t stride = arg->size;
     for (uint32_t d = task->rank; d-- > 0;) {
@@ -344,37 +347,50 @@ static void make_gemm(maker *m, ad_task *task, const ad_step *step) {
     task->run = ad_run_gemm;
 }
 
-static void make_task(maker *m, ad_task *task, const ad_step *step) {
+static ad_status make_scalars(maker *m, ad_task *task, const ad_step *step) {
+    ad_arg *args = begin(m, task, step);
+    task->size = 1;
+    task->lane = step->lane;
+    task->cost = 1 + (int64_t)step->n_instrs + step->n_operands;
+    task->run = m->kernels->scalars;
+    for (uint32_t i = 0; i < task->n_args; i++)
+        args[i].convert = converter(m, &m->plan->operands[step->operand + i], step->lane);
+    return ad_prepare_scalars(m->plan, m->kernels, task);
+}
+
+static ad_status make_task(maker *m, ad_task *task, const ad_step *step) {
     ad_arg *args;
     switch (step->kind) {
-    case AD_MAP: make_map(m, task, step); return;
-    case AD_GEMM: make_gemm(m, task, step); return;
+    case AD_MAP: make_map(m, task, step); return AD_OK;
+    case AD_SCALARS: return make_scalars(m, task, step);
+    case AD_GEMM: make_gemm(m, task, step); return AD_OK;
     case AD_COPY:
         args = begin(m, task, step);
         merge_dims(m, task, args);
         task->run = m->kernels->copy;
-        return;
+        return AD_OK;
     case AD_ARG_REDUCE:
         args = begin(m, task, step);
         merge_dims(m, task, args);
         task->run = m->kernels->arg_reduce;
-        return;
+        return AD_OK;
     case AD_IOTA:
         args = begin(m, task, step);
         merge_dims(m, task, args);
         task->run = m->kernels->iota;
-        return;
+        return AD_OK;
     }
     begin(m, task, step);
     task->shape = m->plan->dims + step->shape;
     task->rank = step->rank;
     switch (step->kind) {
-    case AD_GATHER: task->run = m->kernels->gather; return;
+    case AD_GATHER: task->run = m->kernels->gather; return AD_OK;
     case AD_SCATTER_ADD:
-    case AD_SCATTER_SET: task->run = m->kernels->scatter; return;
+    case AD_SCATTER_SET: task->run = m->kernels->scatter; return AD_OK;
     default:
         task->run = ad_run_host;
         task->scratch = step->n_operands * sizeof(void *);
+        return AD_OK;
     }
 }
 
@@ -413,6 +429,7 @@ ad_status ad_prepare(ad_prepared *prepared) {
     if (!memory) return AD_ERROR_MEMORY;
     prepared->memory = memory;
     prepared->tasks = (ad_task *)memory;
+    prepared->n_tasks = n_steps;
     maker m = {.plan = plan,
                .kernels = prepared->kernels,
                .args = (ad_arg *)(memory + args),
@@ -420,7 +437,8 @@ ad_status ad_prepare(ad_prepared *prepared) {
                .dims = (int64_t *)(memory + dims)};
     for (size_t i = 0; i < n_steps; i++) {
         ad_task *task = &prepared->tasks[i];
-        make_task(&m, task, &plan->steps[i]);
+        ad_status status = make_task(&m, task, &plan->steps[i]);
+        if (status != AD_OK) return status;
         if (task->scratch > prepared->scratch) prepared->scratch = task->scratch;
         prepared->work = saturating(prepared->work, work_of(task));
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,8 +40,9 @@ class Case(NamedTuple):
 class _Maker:
     """Grows a network of values; knows which are computed by exact operations only."""
 
-    def __init__(self, rng: random.Random):
+    def __init__(self, rng: random.Random, moves: Sequence[str]):
         self.rng = rng
+        self.moves = moves
         self.values: list[Value] = []
         self.rough: set[Value] = set()
 
@@ -70,7 +71,7 @@ class _Maker:
 
     def grow(self) -> None:
         rng = self.rng
-        getattr(self, rng.choice(MOVES))()
+        getattr(self, rng.choice(self.moves))()
 
     # ---- one way to grow each ----
 
@@ -292,6 +293,9 @@ MOVES = [
     "pad", "pad", "concatenate", "concatenate", *["reduce"] * 4, "position", "gather", "scatter", *["product"] * 3,
     "host", "iota",
 ]  # fmt: skip
+ELEMENTWISE = [
+    *["binary"] * 6, *["unary"] * 2, *["floating"] * 6, *["compare"] * 2, "logic", *["select"] * 2, "convert", "same"
+]  # fmt: skip
 
 
 def random_array(rng: random.Random, shape: Shape, dtype: Dtype) -> Array:
@@ -306,14 +310,16 @@ def random_array(rng: random.Random, shape: Shape, dtype: Dtype) -> Array:
     return x
 
 
-def random_case(rng: random.Random, size: int) -> Case:
+def random_case(
+    rng: random.Random, size: int, shapes: Sequence[Shape] = SHAPES, moves: Sequence[str] = MOVES
+) -> Case:
     """A graph of about `size` nodes."""
-    maker = _Maker(rng)
+    maker = _Maker(rng, moves)
     with ir.building(ir.Builder(intern=rng.random() < 0.5)):
         avals = []
         for _ in range(rng.randint(1, 4)):
             dtype = rng.choice([FLOAT64, FLOAT64, FLOAT32, FLOAT32, *DTYPES])
-            avals += [Aval(rng.choice(SHAPES), dtype)] * rng.randint(1, 3)
+            avals += [Aval(rng.choice(shapes), dtype)] * rng.randint(1, 3)
         inputs = [ir.argument(aval) for aval in avals]
         maker.values += inputs
         for _ in range(size):

@@ -87,6 +87,22 @@ def integer_plan() -> Plan:
     return plan
 
 
+def scalars_plan() -> Plan:
+    """Runs of several numbers and of one, numbers by products, gathered operands, conversions."""
+    plan = Plan()
+    x, k, y, mask = plan.input(5 * 4), plan.constant(np.array([2, -1])), plan.output(6 * 4), plan.arena(3)
+    reads = [Operand(READ, x, "float32", [], i, offset=i) for i in range(5)]
+    reads += [Operand(READ, k, "int64", [], 5, "float32"), Operand(READ, k, "int64", [], 6, "float32", 1)]
+    instrs = [("mul", "float32", 7 + i, [i, i + 1]) for i in range(4)]
+    instrs += [("add", "float32", 11 + i, [7 + i, 4 - i]) for i in range(3)]
+    instrs += [("lt", "float32", 14, [11, 10]), ("select", "float32", 15, [14, 12, 5]), ("tanh", "float32", 16, [15])]
+    instrs += [("to_int", "float32", 17, [6]), ("to_int", "float32", 18, [5]), ("int_pow", "int32", 19, [17, 18])]
+    writes = [Operand(WRITE, y, "float32", [], reg, offset=i) for i, reg in enumerate((13, 16, 15, 5, 10))]
+    writes += [Operand(WRITE, y, "int32", [], 19, offset=5), Operand(WRITE, mask, "bool", [], 14, offset=2)]
+    plan.step(lib.AD_SCALARS, [], [*reads, *writes], instrs, lane=4, n_registers=20)
+    return plan
+
+
 def gemm_and_copy_plan() -> Plan:
     plan = Plan()
     a, b, c = plan.input(2 * 3 * 4 * 8), plan.input(4 * 5 * 8), plan.arena(2 * 3 * 5 * 8)
@@ -121,7 +137,7 @@ def index_plan() -> Plan:
     return plan
 
 
-PLAN_MAKERS = (map_plan, window_plan, integer_plan, gemm_and_copy_plan, index_plan)
+PLAN_MAKERS = (map_plan, window_plan, integer_plan, scalars_plan, gemm_and_copy_plan, index_plan)
 PLANS = {plan.__name__: plan().to_bytes() for plan in PLAN_MAKERS}
 
 

@@ -12,7 +12,8 @@ stage), so these are the regions, except that
 - in a large space, nodes that share neither operands nor results stay apart, since together they would only hold more
   registers; in a small one (`SMALL`) they run together, since a step of its own would cost more;
 - a region has at most `MOST_OPERANDS` operands in memory and values in registers (`MOST_SMALL` in small spaces); a
-  longer one is cut where that would be exceeded, and what lives across the cut is stored.
+  longer one is cut where that would be exceeded, and what lives across the cut is stored.  Single numbers, unless they
+  are reduced, are not for the tile machine: a region of them is as large as it happens to be.
 
 *Sinking.*  The levels place a node as early as possible: `1 - y * y`, which only the backward pass needs, in the
 forward region that makes `y`.  A node whose users are all in one later region, where they could take it from a
@@ -106,6 +107,7 @@ class _Fusion:
         self.askew: dict[Node, set[Value]] = {}  # those of them that they do not see as a register holds them
         self.inner: dict[Value, int] = {}  # uses of a value from a register
         self.users: dict[Value, list[Node]] = {}  # the others, by which it has to be in memory
+        self.continues: dict[Node, Node] = {}  # the first nodes of pieces that were cut: of one, and of that before it
         self.outputs = {views[y].root if y in views else y for y in outputs}
 
     def run(self, overwrites: Mapping[Value, Value], sink: bool) -> list[Region]:
@@ -316,7 +318,14 @@ class _Fusion:
                 size *= d
             parts = [group] if size <= SMALL or len(group) == 1 else self.connected(group)
             for part in parts:
+                if not space and key not in self.splits:
+                    made.append(Region(part, space, lane))
+                    continue
+                before = None
                 for piece in self.pieces(part, MOST_SMALL if size <= SMALL else MOST_OPERANDS):
+                    if before is not None:
+                        self.continues[piece[0]] = before
+                    before = piece[0]
                     reduces = key in self.splits and any(node.op in REDUCTIONS for node in piece)
                     made.append(Region(piece, space, lane, self.splits[key] if reduces else None))
         return made
@@ -379,28 +388,25 @@ class _Fusion:
     def in_order(self, made: list[Region], overwrites: Mapping[Value, Value]) -> list[Region]:
         """Topologically sorted; of those that could run next, the one that the program began first."""
         made.sort(key=_first_serial)
-        owner: dict[Value | None, int] = {}
+        owner: dict[Node, int] = {}
         for i, region in enumerate(made):
-            for node in region.nodes:
-                owner[node] = i
-                for result in node.results or ():
-                    owner[result] = i
-        needs: list[set[Any]] = []
-        sorted_already = not overwrites
-        readers: dict[Value, set[int]] = {x: set() for x in overwrites.values()}
-        for i, region in enumerate(made):
-            sources = {x for node in region.nodes for x in self.sources.get(node, node.inputs)}
-            needed = {owner.get(x) for x in sources} - {None, i}
-            sorted_already = sorted_already and all(j < i for j in needed if j is not None)
-            needs.append(needed)
-            for x in readers.keys() & sources:
-                readers[x].add(i)
-        if sorted_already:
+            owner.update(dict.fromkeys(region.nodes, i))
+        needs: list[set[int]] = [set() for _ in made]
+        for x, users in self.users.items():
+            for user in users:
+                needs[owner[user]].add(owner[x.node])
+        for piece, before in self.continues.items():
+            needs[owner[piece]].add(owner[before])
+        if not overwrites and all(max(needed, default=-1) < i for i, needed in enumerate(needs)):
             return made
+        readers: dict[Value, set[int]] = {x: set() for x in overwrites.values()}
+        for node in self.nodes if readers else ():
+            for x in readers.keys() & self.sources.get(node, node.inputs):
+                readers[x].add(owner[node])
         rather_after: dict[int, set[int]] = {}
         for y, x in overwrites.items():
-            if y in owner:
-                rather_after.setdefault(owner[y], set()).update(readers[x] - {owner[y]})
+            if y.node in owner:
+                rather_after.setdefault(owner[y.node], set()).update(readers[x] - {owner[y.node]})
         return [made[i] for i in _sorted(needs, rather_after)]
 
 

@@ -162,6 +162,8 @@ class _Scheduler:
             if written is None or read < written:
                 continue
             step = self.steps[read]
+            if read == written and step.kind == "scalars":  # reads all before it writes anything
+                continue
             if read == written:
                 store = next(o for o in step.operands if o.storage is target and o.role != READ)
                 if may_overwrite(last_reads(step), store, source):
@@ -222,7 +224,8 @@ class _Scheduler:
     # ---- regions ----
 
     def run_region(self, region: Region) -> None:
-        step = Step("map", region.space, "", region.nodes[0].line)
+        kind = "map" if region.space or region.split is not None else "scalars"
+        step = Step(kind, region.space, "", region.nodes[0].line)
         step.lane = region.lane
         if region.split is not None:
             step.outer, step.reduced, _ = region.split
