@@ -1,10 +1,10 @@
 /* Makes of a program on single numbers what runs: few runs of equal operations.
  *
  * To call an operation costs several times what it takes to add two numbers, so operations are put in an order in which
- * many equal ones follow each other: next run all operations of one kind whose operands are there, and of the kinds
- * those of the most urgent operation, the one with most others waiting for it in a row.  (What is not urgent waits for
- * more of its kind.)  Products that only a sum wants are one operation with it.  Programs that repeat
- * themselves, as unrolled loops do, get an order that repeats itself, which the processor's branch prediction learns.
+ * many equal ones follow each other.  Next run all those of one kind whose operands are there; the kind is that of the
+ * most urgent operation, the one that begins the longest chain, so what is not urgent waits until there is more of its
+ * kind.  Products that only a sum wants are one operation with it.  Programs that repeat themselves, as unrolled loops
+ * do, get an order that repeats itself, which the processor's branch prediction learns.
  *
  * Each number has a slot of the table to itself.  Those that are loaded come first, sorted by where they lie in memory,
  * so that one transfer brings many; the others lie in the order in which they are computed.
@@ -40,7 +40,7 @@ typedef struct scheduler {
     uint32_t *uses;       /* of each register */
     uint32_t *height;     /* of each node: how long the longest chain is that begins with it */
     uint32_t *waiting;    /* for how many operands each node waits */
-    uint32_t *next;       /* in the list of a kind: a node's number + 1 */
+    uint32_t *next;       /* node in the list of a kind */
     uint32_t *users;      /* of the first node, of the second ... */
     uint32_t *users_from; /* where in these each node's begin */
     uint32_t *order;      /* nodes in the order they run in */
@@ -284,10 +284,10 @@ ad_status ad_prepare_scalars(const ad_plan *plan, const ad_kernels *kernels, ad_
                    .kernels = kernels,
                    .n_reads = n_reads,
                    .n = n};
-    size_t sorted = n * sizeof(node), words = sorted + n_reads * sizeof(ad_arg *);
+    size_t nodes = n_reads * sizeof(ad_arg *), words = nodes + n * sizeof(node);
     char *memory = calloc(1, words + (2 * (size_t)n_registers + 9 * (size_t)n + 2) * sizeof(uint32_t));
     if (!memory) return AD_ERROR_MEMORY;
-    s.nodes = (node *)memory;
+    s.nodes = (node *)(memory + nodes);
     s.uses = (uint32_t *)(memory + words);
     s.slots = s.uses + n_registers;
     s.height = s.slots + n_registers;
@@ -300,7 +300,7 @@ ad_status ad_prepare_scalars(const ad_plan *plan, const ad_kernels *kernels, ad_
     make_nodes(&s);
     find_users(&s);
     find_order(&s);
-    ad_status status = make_scalars(&s, task, (const ad_arg **)(memory + sorted));
+    ad_status status = make_scalars(&s, task, (const ad_arg **)memory);
     free(memory);
     task->scratch = 3 * AD_SCALARS_TILE + (uint64_t)n_registers * step->lane + AD_VECTOR_MAX;
     return status;

@@ -224,7 +224,7 @@ class _Scheduler:
     # ---- regions ----
 
     def run_region(self, region: Region) -> None:
-        kind = "map" if region.space or region.split is not None else "scalars"
+        kind = "map" if region.space or region.split else "scalars"
         step = Step(kind, region.space, "", region.nodes[0].line)
         step.lane = region.lane
         if region.split is not None:
