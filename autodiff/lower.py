@@ -6,7 +6,7 @@ import numpy as np
 
 from autodiff.ir import Line, Shape
 from autodiff.passes import ALL, memory
-from autodiff.passes.steps import ARENA, CONSTANT, READ, Schedule, Step, Storage
+from autodiff.passes.steps import ARENA, CONSTANT, PROGRAMS, READ, Schedule, Step, Storage
 from autodiff.plan import ALIGNMENT, ARRAYS, BUFFERS, DTYPE_NUMBERS, KINDS, OPCODES, ROLES, Plan
 
 
@@ -102,7 +102,7 @@ class _Lowering:
         rows = step.operands
         first_operand, first_instr = len(self.operands) // len(_OPERAND), len(self.instrs) // len(_INSTR)
         n_registers = 0
-        if step.kind == "map":
+        if step.kind in PROGRAMS:
             n_registers, registers = self.program(step)
         else:
             registers = [0] * len(rows)

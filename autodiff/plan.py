@@ -46,7 +46,9 @@ def _enum(prefix: str, names: Sequence[str]) -> dict[str, int]:
     return {name.lower(): getattr(lib, prefix + name) for name in names}
 
 
-KINDS = _enum("AD_", ["MAP", "GEMM", "COPY", "GATHER", "SCATTER_ADD", "SCATTER_SET", "ARG_REDUCE", "IOTA", "HOST"])
+KINDS = _enum(
+    "AD_", ["MAP", "GEMM", "COPY", "GATHER", "SCATTER_ADD", "SCATTER_SET", "ARG_REDUCE", "IOTA", "HOST", "ROWS"]
+)
 ROLES = _enum("AD_", ["READ", "WRITE", "SUM", "MAX", "MIN"])
 BUFFERS = _enum("AD_", ["INPUT", "OUTPUT", "CONSTANT", "ARENA"])
 
@@ -181,7 +183,9 @@ def _dump(plan: Plan) -> Iterator[str]:
         shape = dims[at : at + rank]
         outer, reduced = int(step["n_outer"]), int(step["n_reduced"])
         space = "x".join(map(str, shape)) or "1"
-        if reduced:
+        if kind == "rows":
+            space = f"{'x'.join(map(str, shape[:outer]))} rows of {'x'.join(map(str, shape[outer:]))}"
+        elif reduced:
             space += f" (reduces {'x'.join(map(str, shape[outer : outer + reduced]))})"
         line = plan.line(int(step["line"]))
         yield f"{i:4} {kind} {space}: {plan.string(int(step['name']))}{f'  # {line}' if line else ''}"
@@ -195,7 +199,7 @@ def _dump(plan: Plan) -> Iterator[str]:
             place += f" strides {','.join(map(str, strides))}" if strides else ""
             role = _ROLE_NAMES[int(operand["role"])]
             as_what = f" as {register.name}" if register != dtype else ""
-            if kind != "map":
+            if kind not in ("map", "rows"):
                 rows.append(f"       {role} {place}")
             elif role == "read":
                 rows.append(f"       r{operand['reg']} = {place}{as_what}")

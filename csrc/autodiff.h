@@ -71,6 +71,12 @@ typedef enum ad_role {
  *   IOTA         shape (n); operand WRITE: 0, 1, ... n-1 in its dtype.
  *   HOST         calls ad_run.host with function number `detail`; operands READ ..., WRITE ..., all contiguous.  shape
  *                has one dimension an operand: how many elements it has; strides are not looked at.
+ *   ROWS         a program whose every register holds a row's elements, or one number a row.  shape: the dimensions
+ *                [0, n_outer) count the rows, the rest are a row's own; neither is empty.  A READ operand that does not
+ *                move along the row, a reduction of a row (row_sum ...), and an instr on numbers alone are a number; an
+ *                instr with a row among its operands is a row, to which numbers are spread.  WRITE operands store a
+ *                number where they do not move along the row, else a row.  SUM/MAX/MIN operands reduce over all rows,
+ *                element by element, or, if they do not move at all, over all that the register ever holds.
  */
 typedef enum ad_step_kind {
     AD_MAP = 1,
@@ -81,7 +87,8 @@ typedef enum ad_step_kind {
     AD_SCATTER_SET = 6,
     AD_ARG_REDUCE = 7,
     AD_IOTA = 8,
-    AD_HOST = 9
+    AD_HOST = 9,
+    AD_ROWS = 10
 } ad_step_kind;
 
 typedef struct ad_span {
@@ -120,8 +127,8 @@ typedef struct ad_operand {
     uint32_t role;
     uint32_t buffer;
     uint32_t dtype;     /* in memory */
-    uint32_t reg_dtype; /* MAP: in its register, converted on load or store; else equal to dtype */
-    uint32_t reg;       /* MAP: which register; else 0 */
+    uint32_t reg_dtype; /* MAP, ROWS: in its register, converted on load or store; else equal to dtype */
+    uint32_t reg;       /* MAP, ROWS: which register; else 0 */
     uint32_t reserved;
     int64_t offset;   /* of the first element, in elements */
     uint64_t strides; /* where in dims this operand's `rank` strides begin; in elements */
@@ -136,7 +143,7 @@ typedef struct ad_step {
     uint32_t instr;
     uint32_t n_instrs;
     uint32_t n_registers;
-    uint32_t lane; /* MAP: bytes of every lane: 1, 4 or 8; a bool's lane holds 0 or all ones */
+    uint32_t lane; /* MAP, ROWS: bytes of every lane: 1, 4 or 8; a bool's lane holds 0 or all ones */
     uint32_t n_outer;
     uint32_t n_reduced;
     uint32_t detail;

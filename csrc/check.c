@@ -1,51 +1,22 @@
 /* Checks a plan's bytes, once, so that running it needs no check: every index, size, opcode, register and stride.
  * Whatever passes runs within its buffers; only indices that are data (gather, scatter) are checked in every run.
  */
-#include "kernels.h"
+#include "check.h"
 
 #include <string.h>
 
-#define ADD_OVERFLOWS(a, b, sum) __builtin_add_overflow(a, b, sum)
-#define MUL_OVERFLOWS(a, b, product) __builtin_mul_overflow(a, b, product)
-
 const uint8_t ad_dtype_size[AD_F64 + 1] = {0, 1, 1, 4, 8, 4, 8};
-
-typedef struct checker {
-    const ad_plan *plan;
-    const ad_step *step;
-    const int64_t *shape;
-    const ad_operand *operands; /* of the step */
-    ad_error *error;
-} checker;
 
 static ad_status refuse_at(ad_error *error, uint32_t step, uint32_t line, int64_t which, const char *message) {
     *error = (ad_error){.status = AD_ERROR_PLAN, .step = step, .line = line, .detail = {which}, .message = message};
     return AD_ERROR_PLAN;
 }
 
-/* `which` operand or instr of the step is wrong. */
-static ad_status refuse(const checker *at, int64_t which, const char *message) {
+ad_status ad_refuse(const ad_checker *at, int64_t which, const char *message) {
     return refuse_at(at->error, (uint32_t)(at->step - at->plan->steps), at->step->line, which, message);
 }
 
-#define REQUIRE(condition, which, message)                                                                             \
-    do {                                                                                                               \
-        if (!(condition)) return refuse(at, which, message);                                                           \
-    } while (0)
-#define CHECK(call)                                                                                                    \
-    do {                                                                                                               \
-        ad_status status_ = (call);                                                                                    \
-        if (status_ != AD_OK) return status_;                                                                          \
-    } while (0)
-
-static bool is_dtype(uint32_t dtype) { return dtype >= AD_BOOL && dtype <= AD_F64; }
 static bool is_floating(uint32_t dtype) { return dtype == AD_F32 || dtype == AD_F64; }
-
-static bool is_empty(const int64_t *shape, uint32_t rank) {
-    for (uint32_t d = 0; d < rank; d++)
-        if (shape[d] == 0) return true;
-    return false;
-}
 
 /* Whether distinct indices are sure to be distinct elements: each stride is longer than all shorter ones together
  * reach.  Dimensions [skip, skip_end) are left out. */
@@ -64,9 +35,7 @@ static bool is_injective(const int64_t *shape, const int64_t *strides, uint32_t 
     return true;
 }
 
-/* An operand of a known role, which does not move along dimensions [still, still_end): inside its buffer, and if it is
- * written to, then each element once. */
-static ad_status check_operand(const checker *at, uint32_t i, bool writes, uint32_t still, uint32_t still_end) {
+ad_status ad_check_operand(const ad_checker *at, uint32_t i, bool writes, uint32_t still, uint32_t still_end) {
     const ad_operand *operand = &at->operands[i];
     const ad_buffer *buffer = &at->plan->buffers[operand->buffer];
     const int64_t *strides = at->plan->dims + operand->strides;
@@ -99,7 +68,7 @@ static ad_status check_operand(const checker *at, uint32_t i, bool writes, uint3
 }
 
 /* The step has exactly `n` operands, and they are READ but for the last, WRITE. */
-static ad_status check_roles(const checker *at, uint32_t n) {
+static ad_status check_roles(const ad_checker *at, uint32_t n) {
     REQUIRE(at->step->n_operands == n, n, "a step has the wrong number of operands");
     for (uint32_t i = 0; i < n; i++)
         REQUIRE(at->operands[i].role == (i + 1 < n ? AD_READ : AD_WRITE), i, "an operand's role does not fit its step");
@@ -108,7 +77,7 @@ static ad_status check_roles(const checker *at, uint32_t n) {
 
 /* The operand lies C-contiguous over the dimensions in `order` (outermost first) and has no part in the others, which
  * are [still, still_end). */
-static ad_status check_contiguous(const checker *at, uint32_t i, const uint32_t *order, uint32_t n, uint32_t still,
+static ad_status check_contiguous(const ad_checker *at, uint32_t i, const uint32_t *order, uint32_t n, uint32_t still,
                                   uint32_t still_end) {
     const int64_t *strides = at->plan->dims + at->operands[i].strides;
     int64_t expected[AD_MAX_RANK] = {0}, stride = 1;
@@ -118,7 +87,7 @@ static ad_status check_contiguous(const checker *at, uint32_t i, const uint32_t 
     }
     for (uint32_t d = 0; d < at->step->rank; d++)
         REQUIRE(at->shape[d] <= 1 || strides[d] == expected[d], i, "an operand that has to be contiguous is not");
-    return check_operand(at, i, at->operands[i].role == AD_WRITE, still, still_end);
+    return ad_check_operand(at, i, at->operands[i].role == AD_WRITE, still, still_end);
 }
 
 /* What a domain takes and gives, in dtypes: X is the instr's own. */
@@ -142,6 +111,8 @@ static const domain domains[] = {
     {"to_int", FLOATING, X, X, SAME_WIDTH_INT},
     {"to_bool", FLOATING | INTEGER, X, X, AD_BOOL},
     {"from_bool", FLOATING | INTEGER, AD_BOOL, X, X},
+    {"row_sum", FLOATING | BITS(AD_I64) | BITS(AD_I32), X, X, X},
+    {"row_most", FLOATING | INTEGER | BITS(AD_BOOL), X, X, X},
 };
 
 static const domain *domain_named(const char *name) {
@@ -155,10 +126,11 @@ static uint32_t resolve(uint8_t dtype, uint32_t own) {
     return dtype == X ? own : dtype;
 }
 
-static ad_status check_instr(const checker *at, const ad_instr *instr, int64_t number, uint8_t *held) {
+ad_status ad_check_instr(const ad_checker *at, const ad_instr *instr, int64_t number, uint8_t *held) {
     const ad_step *step = at->step;
     const ad_opcode *opcode = ad_opcode_numbered(instr->opcode);
     REQUIRE(opcode, number, "an instr's opcode is unknown");
+    REQUIRE(step->kind == AD_ROWS || !ad_row_reduction(instr->opcode), number, "an instr reduces rows of a map");
     const domain *domain = domain_named(opcode->domain);
     REQUIRE(is_dtype(instr->dtype) && (domain->dtypes & BITS(instr->dtype)), number,
             "an opcode does not work on its instr's dtype");
@@ -175,10 +147,9 @@ static ad_status check_instr(const checker *at, const ad_instr *instr, int64_t n
     return AD_OK;
 }
 
-static ad_status check_map(const checker *at) {
+ad_status ad_check_registers(const ad_checker *at, uint8_t *held) {
     const ad_step *step = at->step;
-    uint32_t reduced = step->n_outer, reduced_end = step->n_outer + step->n_reduced;
-    uint8_t held[AD_MAX_REGISTERS] = {0}; /* the dtype each register holds; 0: none */
+    memset(held, 0, AD_MAX_REGISTERS);
     REQUIRE(step->lane == 1 || step->lane == 4 || step->lane == 8, 0, "a step's lanes are not 1, 4 or 8 bytes wide");
     REQUIRE(step->n_registers <= AD_MAX_REGISTERS, 0, "a step has too many registers");
     REQUIRE(step->n_operands <= AD_MAX_ARGS, 0, "a step has too many operands");
@@ -193,50 +164,63 @@ static ad_status check_map(const checker *at) {
         if (operand->role != AD_READ) continue;
         REQUIRE(!held[operand->reg], i, "two operands fill one register");
         held[operand->reg] = (uint8_t)operand->reg_dtype;
-        CHECK(check_operand(at, i, false, step->rank, step->rank));
+        CHECK(ad_check_operand(at, i, false, step->rank, step->rank));
     }
+    return AD_OK;
+}
+
+ad_status ad_check_result(const ad_checker *at, uint32_t i, const uint8_t *held, uint32_t still, uint32_t still_end) {
+    const ad_operand *operand = &at->operands[i];
+    REQUIRE(held[operand->reg] == operand->reg_dtype, i,
+            "an operand stores a register that holds nothing, or another dtype");
+    CHECK(ad_check_operand(at, i, true, still, still_end));
+    REQUIRE(operand->role != AD_SUM || operand->reg_dtype >= AD_I32, i, "an operand sums bool or uint8");
+    return AD_OK;
+}
+
+static ad_status check_map(const ad_checker *at) {
+    const ad_step *step = at->step;
+    uint32_t reduced = step->n_outer, reduced_end = step->n_outer + step->n_reduced;
+    uint8_t held[AD_MAX_REGISTERS];
+    CHECK(ad_check_registers(at, held));
     for (uint32_t i = 0; i < step->n_instrs; i++)
-        CHECK(check_instr(at, &at->plan->instrs[step->instr + i], i, held));
+        CHECK(ad_check_instr(at, &at->plan->instrs[step->instr + i], i, held));
 
     for (uint32_t i = 0; i < step->n_operands; i++) {
         const ad_operand *operand = &at->operands[i];
         if (operand->role == AD_READ) continue;
-        REQUIRE(held[operand->reg] == operand->reg_dtype, i,
-                "an operand stores a register that holds nothing, or another dtype");
         bool reduces = operand->role != AD_WRITE;
-        CHECK(check_operand(at, i, true, reduces ? reduced : step->rank, reduces ? reduced_end : step->rank));
-        if (!reduces) continue;
-        REQUIRE(operand->role != AD_SUM || operand->reg_dtype >= AD_I32, i, "an operand sums bool or uint8");
-        REQUIRE(operand->role == AD_SUM || !is_empty(at->shape + reduced, step->n_reduced), i,
+        CHECK(ad_check_result(at, i, held, reduces ? reduced : step->rank, reduces ? reduced_end : step->rank));
+        REQUIRE(!reduces || operand->role == AD_SUM || !is_empty(at->shape + reduced, step->n_reduced), i,
                 "an operand is the maximum or minimum of nothing");
     }
     return AD_OK;
 }
 
-static ad_status check_gemm(const checker *at) {
+static ad_status check_gemm(const ad_checker *at) {
     uint32_t rank = at->step->rank, m = rank - 3, n = rank - 2, k = rank - 1;
     REQUIRE(rank >= 3, 0, "a product needs the dimensions m, n and k");
     CHECK(check_roles(at, 3));
     const ad_operand *a = &at->operands[0], *b = &at->operands[1], *c = &at->operands[2];
     REQUIRE(is_floating(a->dtype) && a->dtype == b->dtype && a->dtype == c->dtype, 0,
             "a product's dtypes are not one floating dtype");
-    CHECK(check_operand(at, 0, false, n, n + 1));
-    CHECK(check_operand(at, 1, false, m, m + 1));
-    CHECK(check_operand(at, 2, true, k, k + 1));
+    CHECK(ad_check_operand(at, 0, false, n, n + 1));
+    CHECK(ad_check_operand(at, 1, false, m, m + 1));
+    CHECK(ad_check_operand(at, 2, true, k, k + 1));
     const int64_t *strides = at->plan->dims + c->strides;
     REQUIRE(strides[n] == 1 || strides[m] == 1 || at->shape[n] <= 1 || at->shape[m] <= 1, 2,
             "a product's rows and columns are both spread");
     return AD_OK;
 }
 
-static ad_status check_copy(const checker *at) {
+static ad_status check_copy(const ad_checker *at) {
     CHECK(check_roles(at, 2));
     REQUIRE(at->operands[0].dtype == at->operands[1].dtype, 0, "a copy's dtypes differ");
-    CHECK(check_operand(at, 0, false, at->step->rank, at->step->rank));
-    return check_operand(at, 1, true, at->step->rank, at->step->rank);
+    CHECK(ad_check_operand(at, 0, false, at->step->rank, at->step->rank));
+    return ad_check_operand(at, 1, true, at->step->rank, at->step->rank);
 }
 
-static ad_status check_gather_scatter(const checker *at) {
+static ad_status check_gather_scatter(const ad_checker *at) {
     const ad_step *step = at->step;
     REQUIRE(step->rank >= 3, 0, "gather and scatter need the dimensions n, row and one more at least");
     uint32_t n_indices = step->rank - 2, before = step->kind == AD_SCATTER_SET ? 2 : 1;
@@ -263,24 +247,24 @@ static ad_status check_gather_scatter(const checker *at) {
     return AD_OK;
 }
 
-static ad_status check_arg_reduce(const checker *at) {
+static ad_status check_arg_reduce(const ad_checker *at) {
     const ad_step *step = at->step;
     uint32_t reduced = step->n_outer, reduced_end = step->n_outer + step->n_reduced;
     CHECK(check_roles(at, 2));
     REQUIRE(at->operands[1].dtype == AD_I64, 1, "a position is not of int64");
     REQUIRE(step->detail == AD_MAX || step->detail == AD_MIN, 0, "a position is neither a maximum's nor a minimum's");
     REQUIRE(!is_empty(at->shape + reduced, step->n_reduced), 0, "a position is sought in nothing");
-    CHECK(check_operand(at, 0, false, step->rank, step->rank));
-    return check_operand(at, 1, true, reduced, reduced_end);
+    CHECK(ad_check_operand(at, 0, false, step->rank, step->rank));
+    return ad_check_operand(at, 1, true, reduced, reduced_end);
 }
 
-static ad_status check_iota(const checker *at) {
+static ad_status check_iota(const ad_checker *at) {
     REQUIRE(at->step->rank == 1, 0, "an iota has one dimension");
     CHECK(check_roles(at, 1));
-    return check_operand(at, 0, true, 1, 1);
+    return ad_check_operand(at, 0, true, 1, 1);
 }
 
-static ad_status check_host(const checker *at) {
+static ad_status check_host(const ad_checker *at) {
     REQUIRE(at->step->detail < at->plan->header->n_hosts, 0, "a host function does not exist");
     REQUIRE(at->step->rank == at->step->n_operands, 0, "a host step's shape has not one dimension an operand");
     for (uint32_t i = 0; i < at->step->n_operands; i++) {
@@ -296,19 +280,19 @@ static ad_status check_host(const checker *at) {
     return AD_OK;
 }
 
-static ad_status check_step(checker *at) {
+static ad_status check_step(ad_checker *at) {
     const ad_step *step = at->step;
     const ad_plan_header *header = at->plan->header;
     const uint64_t n_dims = header->dims.count;
     bool is_host = step->kind == AD_HOST;
-    REQUIRE(step->kind >= AD_MAP && step->kind <= AD_HOST, 0, "a step's kind is unknown");
+    REQUIRE(step->kind >= AD_MAP && step->kind <= AD_ROWS, 0, "a step's kind is unknown");
     REQUIRE(step->rank <= AD_MAX_RANK || is_host, 0, "a step has too many dimensions");
     REQUIRE(step->shape <= n_dims && step->rank <= n_dims - step->shape, 0, "a step's shape lies outside the plan");
     REQUIRE(step->n_operands <= header->operands.count && step->operand <= header->operands.count - step->n_operands,
             0, "a step's operands lie outside the plan");
     REQUIRE(step->n_instrs <= header->instrs.count && step->instr <= header->instrs.count - step->n_instrs, 0,
             "a step's instrs lie outside the plan");
-    REQUIRE(step->n_instrs == 0 || step->kind == AD_MAP, 0, "only a map has instrs");
+    REQUIRE(step->n_instrs == 0 || step->kind == AD_MAP || step->kind == AD_ROWS, 0, "only programs have instrs");
     REQUIRE(step->n_outer <= step->rank && step->n_reduced <= step->rank - step->n_outer, 0,
             "a step reduces dimensions it does not have");
     REQUIRE(step->reserved == 0, 0, "reserved bytes are not zero");
@@ -327,12 +311,13 @@ static ad_status check_step(checker *at) {
         REQUIRE(is_dtype(operand->dtype), i, "an operand's dtype is unknown");
         REQUIRE(is_host || (operand->strides <= n_dims && step->rank <= n_dims - operand->strides), i,
                 "an operand's strides lie outside the plan");
-        REQUIRE(step->kind == AD_MAP || (operand->reg == 0 && operand->reg_dtype == operand->dtype), i,
-                "only a map's operands have registers");
+        REQUIRE(step->kind == AD_MAP || step->kind == AD_ROWS || (operand->reg == 0 && operand->reg_dtype == operand->dtype), i,
+                "only programs' operands have registers");
         REQUIRE(operand->reserved == 0, i, "reserved bytes are not zero");
     }
     switch (step->kind) {
     case AD_MAP: return check_map(at);
+    case AD_ROWS: return ad_check_rows(at);
     case AD_GEMM: return check_gemm(at);
     case AD_COPY: return check_copy(at);
     case AD_GATHER:
@@ -430,13 +415,13 @@ ad_status ad_plan_check(ad_plan *plan, uint64_t size, ad_error *error) {
     /* No part of a plan belongs to two steps, so that what is prepared grows no faster than the plan. */
     uint64_t operand = 0, instr = 0;
     for (uint64_t i = 0; i < header->steps.count; i++) {
-        checker at = {.plan = plan, .step = &plan->steps[i], .error = error};
+        ad_checker at = {.plan = plan, .step = &plan->steps[i], .error = error};
         ad_status status = check_step(&at);
         if (status != AD_OK) return status;
         operand += at.step->n_operands;
         instr += at.step->n_instrs;
         if (operand > header->operands.count || instr > header->instrs.count)
-            return refuse(&at, 0, "steps share operands or instrs");
+            return ad_refuse(&at, 0, "steps share operands or instrs");
     }
     return AD_OK;
 }

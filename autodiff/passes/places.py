@@ -61,7 +61,8 @@ class Places:
         step = self.owners.pop(root, None)
         if step is not None:
             dtype = root.aval.dtype
-            step.operands.append(Operand(WRITE, storage, dtype, 0, dense(step.shape), dtype, step.refs[root]))
+            strides = step.layout(root.aval.shape)
+            step.operands.append(Operand(WRITE, storage, dtype, 0, strides, dtype, step.refs[root]))
         return storage
 
     def constant(self, x: Value, array: Array) -> Storage:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from autodiff.ir import BOOL, OPS, Dtype, Node, Value, constant_op
+from autodiff.ir import BOOL, OPS, Dtype, Node, Shape, Value, constant_op
 from autodiff.passes import fuse
 from autodiff.passes.canonical import REDUCTIONS
 from autodiff.passes.places import Places, bytes_of
+from autodiff.passes.rows import follows, reduces_row
 from autodiff.passes.steps import READ, WRITE, Operand, Step
 from autodiff.passes.views import dense, is_dense, squeezed, squeezed_strides
 
@@ -43,7 +44,6 @@ class Program:
         self.recompute = recompute and _size(step) > fuse.SMALL
         self.step = step
         self.refs = step.refs
-        self.strides = dense(step.shape)
         self.loads: dict[Any, int] = {}
 
     def add(self, nodes: list[Node]) -> None:
@@ -82,7 +82,7 @@ class Program:
                 read: set[Value] = set()
                 if self.can_recompute(x, nodes, read, DEPTH) and len(read) <= 2 and _worth(read, x):
                     return self.compute_again(nodes)
-            operand = Operand(READ, places.storage(x), own, 0, self.strides, own)
+            operand = Operand(READ, places.storage(x), own, 0, step.layout(shape), own)
             ref = self.refs[x] = ~len(step.operands)
             step.operands.append(operand)
             return ref
@@ -93,7 +93,7 @@ class Program:
                 self.refs[x] = held
                 return held
         storage, offset, strides = places.access(x)
-        strides = squeezed_strides(shape, strides)
+        strides = self.over_space(shape, squeezed_strides(shape, strides))
         key = (storage, offset, strides, dtype)
         known = self.loads.get(key)
         if known is None:
@@ -102,6 +102,10 @@ class Program:
         if dtype == own:
             self.refs[x] = known
         return known
+
+    def over_space(self, shape: Shape, strides: Shape) -> Shape:
+        """Strides over a value's own dimensions as strides over the step's."""
+        return strides
 
     def can_recompute(self, x: Value, nodes: list[Node], read: set[Value], depth: int) -> bool:
         """Whether a value can be had without storing anything; by which nodes, and what they read from memory."""
@@ -152,7 +156,8 @@ class Program:
             return False
         ref = self.refs[x] if x in self.refs else self.load(x)
         storage = self.places.result(node)
-        self.step.operands.append(Operand(WRITE, storage, dtype, 0, self.strides, own, ref))
+        strides = self.step.layout(node.aval.shape)
+        self.step.operands.append(Operand(WRITE, storage, dtype, 0, strides, own, ref))
         return True
 
     def convert(self, node: Node) -> tuple[int, bool]:
@@ -177,6 +182,38 @@ class Program:
         kept = dense(space[:outer] + space[outer + reduced :])
         strides = kept[:outer] + (0,) * reduced + kept[outer:]
         step.operands.append(Operand(_ROLES[node.op], storage, dtype, 0, strides, dtype, ref))
+
+
+class RowProgram(Program):
+    """The program of a step of rows: what is reduced along the rows is used in the step itself."""
+
+    def over_space(self, shape: Shape, strides: Shape) -> Shape:
+        """A number a row does not move along it."""
+        return strides + (0,) * (len(self.step.shape) - len(strides))
+
+    def held(self, x: Value) -> int | None:
+        """The register that holds a value of this region, or one that looks the same, or a number that is spread."""
+        ref = self.refs.get(x)
+        if ref is not None:
+            return ref
+        view = self.places.views.get(x)
+        if view is None or view.root not in self.refs:
+            return None
+        return self.refs[view.root] if follows(x, view, self.step.shape, self.step.outer) else None
+
+    def reduce(self, node: Node) -> None:
+        """Along the row to a number, or over all rows to memory."""
+        (x,) = node.inputs
+        step, dtype = self.step, node.aval.dtype
+        ref = self.refs[x] if x in self.refs else self.load(x)
+        if reduces_row(node, step.shape, step.outer):
+            self.refs[node] = len(step.instrs)
+            self.places.owners[node] = step
+            step.instrs.append((f"row_{_ROLES[node.op]}", dtype, (ref,), node.line))
+            return
+        kept = step.shape[step.outer :] if node.aval.size > 1 else ()
+        strides = (0,) * (len(step.shape) - len(kept)) + dense(kept)
+        step.operands.append(Operand(_ROLES[node.op], self.places.result(node), dtype, 0, strides, dtype, ref))
 
 
 def _conversion(source: Dtype, target: Dtype) -> tuple[str, Dtype]:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from autodiff.ir import Dtype, Line, Shape, Value
+from autodiff.passes.views import dense, squeezed
 
 INPUT, OUTPUT, CONSTANT, ARENA = "input", "output", "constant", "arena"
 READ, WRITE = "read", "write"
+PROGRAMS = ("map", "rows")
 
 
 class Storage:
@@ -62,6 +64,15 @@ class Step:
         self.detail: Any = 0
         self.refs: dict[Value, int] = {}  # what its registers hold, of the graph's values
 
+    def layout(self, shape: Shape) -> Shape:
+        """The strides, over the step's space, of a value of this shape whose elements lie one after the other.
+
+        In a step of rows that may be one number a row.
+        """
+        if self.kind == "rows" and squeezed(shape) != self.shape:
+            return dense(self.shape[: self.outer]) + (0,) * (len(self.shape) - self.outer)
+        return dense(self.shape)
+
     @property
     def stores(self) -> bool:
         """Whether it writes to memory at all."""
@@ -88,7 +99,7 @@ class Schedule(NamedTuple):
 
 def last_reads(step: Step) -> dict[Storage, tuple[int, Dtype, Shape]]:
     """What of a step's memory could be written to while the step runs: after which instr, in which layout."""
-    if step.kind != "map":
+    if step.kind not in PROGRAMS:
         return {}
     last: dict[int, int] = {}
     for i, instr in enumerate(step.instrs):
