@@ -7,7 +7,17 @@ import numpy as np
 from autodiff.ir import Line, Shape
 from autodiff.passes import ALL, memory
 from autodiff.passes.steps import ARENA, CONSTANT, PROGRAMS, READ, Schedule, Step, Storage
-from autodiff.plan import ALIGNMENT, ARRAYS, BUFFERS, DTYPE_NUMBERS, KINDS, OPCODES, ROLES, Plan
+from autodiff.plan import (
+    ALIGNMENT,
+    ARRAYS,
+    BUFFERS,
+    DTYPE_NUMBERS,
+    KINDS,
+    OPCODES,
+    REG_DTYPE_NUMBERS,
+    ROLES,
+    Plan,
+)
 
 
 def lower(schedule: Schedule, *, reuse: bool = "reuse" in ALL) -> Plan:
@@ -117,7 +127,7 @@ class _Lowering:
                 ROLES[role],
                 self.buffer(storage) if number is None else number,
                 DTYPE_NUMBERS[dtype],
-                DTYPE_NUMBERS[reg_dtype],
+                REG_DTYPE_NUMBERS[reg_dtype],
                 register,
                 offset,
                 self.shape(strides) if where is None else where,

@@ -14,6 +14,7 @@ import numpy as np
 
 from autodiff._native import ffi, lib
 from autodiff.ir import BOOL, FLOAT32, FLOAT64, INT32, INT64, UINT8, Array, Dtype
+from autodiff.passes.steps import POSITION
 
 MAGIC = int.from_bytes(b"AUTODIFF", "little")
 VERSION = 1
@@ -28,6 +29,8 @@ DTYPE_NUMBERS: dict[Dtype, int] = {
     FLOAT64: lib.AD_F64,
 }
 DTYPE_OF = {number: dtype for dtype, number in DTYPE_NUMBERS.items()}
+REG_DTYPE_NUMBERS = {**DTYPE_NUMBERS, POSITION: lib.AD_POSITION}
+_REG_NAMES = {number: dtype.name for number, dtype in DTYPE_OF.items()} | {lib.AD_POSITION: "position"}
 
 
 def _opcodes() -> Iterator[tuple[str, int]]:
@@ -193,12 +196,12 @@ def _dump(plan: Plan) -> Iterator[str]:
         rows: list[str] = []
         for operand in mine:
             strides = [] if kind == "host" else dims[int(operand["strides"]) :][:rank]
-            dtype, register = DTYPE_OF[int(operand["dtype"])], DTYPE_OF[int(operand["reg_dtype"])]
+            dtype, register = DTYPE_OF[int(operand["dtype"])], _REG_NAMES[int(operand["reg_dtype"])]
             place = f"{where(int(operand['buffer']))} {dtype.name}"
             place += f" + {operand['offset']}" if operand["offset"] else ""
             place += f" strides {','.join(map(str, strides))}" if strides else ""
             role = _ROLE_NAMES[int(operand["role"])]
-            as_what = f" as {register.name}" if register != dtype else ""
+            as_what = f" as {register}" if register != dtype.name else ""
             if kind not in ("map", "rows"):
                 rows.append(f"       {role} {place}")
             elif role == "read":

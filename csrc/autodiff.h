@@ -21,7 +21,8 @@ typedef enum ad_dtype {
     AD_I32 = 3,
     AD_I64 = 4,
     AD_F32 = 5,
-    AD_F64 = 6
+    AD_F64 = 6,
+    AD_POSITION = 7 /* in registers of ROWS alone: an int64 in memory, counted along the row */
 } ad_dtype;
 
 typedef enum ad_status {
@@ -76,7 +77,9 @@ typedef enum ad_role {
  *                move along the row, a reduction of a row (row_sum ...), and an instr on numbers alone are a number; an
  *                instr with a row among its operands is a row, to which numbers are spread.  WRITE operands store a
  *                number where they do not move along the row, else a row.  SUM/MAX/MIN operands reduce over all rows,
- *                element by element, or, if they do not move at all, over all that the register ever holds.
+ *                element by element, or, if they do not move at all, over all that the register ever holds.  pick
+ *                takes the element at a position to a number, place puts a number there among zeros; a position counts
+ *                from the end when negative, and out of range is AD_ERROR_INDEX.
  */
 typedef enum ad_step_kind {
     AD_MAP = 1,

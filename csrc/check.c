@@ -113,6 +113,8 @@ static const domain domains[] = {
     {"from_bool", FLOATING | INTEGER, AD_BOOL, X, X},
     {"row_sum", FLOATING | BITS(AD_I64) | BITS(AD_I32), X, X, X},
     {"row_most", FLOATING | INTEGER | BITS(AD_BOOL), X, X, X},
+    {"pick", FLOATING | BITS(AD_I64) | BITS(AD_I32), X, AD_POSITION, X},
+    {"place", FLOATING | BITS(AD_I64) | BITS(AD_I32), X, AD_POSITION, X},
 };
 
 static const domain *domain_named(const char *name) {
@@ -130,7 +132,7 @@ ad_status ad_check_instr(const ad_checker *at, const ad_instr *instr, int64_t nu
     const ad_step *step = at->step;
     const ad_opcode *opcode = ad_opcode_numbered(instr->opcode);
     REQUIRE(opcode, number, "an instr's opcode is unknown");
-    REQUIRE(step->kind == AD_ROWS || !ad_row_reduction(instr->opcode), number, "an instr reduces rows of a map");
+    REQUIRE(step->kind == AD_ROWS || instr->opcode < AD_OPCODE_row_sum, number, "an instr works on rows of a map");
     const domain *domain = domain_named(opcode->domain);
     REQUIRE(is_dtype(instr->dtype) && (domain->dtypes & BITS(instr->dtype)), number,
             "an opcode does not work on its instr's dtype");
@@ -158,8 +160,9 @@ ad_status ad_check_registers(const ad_checker *at, uint8_t *held) {
         const ad_operand *operand = &at->operands[i];
         REQUIRE(operand->role >= AD_READ && operand->role <= AD_MIN, i, "an operand's role is unknown");
         REQUIRE(operand->reg < step->n_registers, i, "an operand's register does not exist");
-        REQUIRE(is_dtype(operand->reg_dtype), i, "an operand's register's dtype is unknown");
-        REQUIRE(operand->reg_dtype == AD_BOOL || ad_dtype_size[operand->reg_dtype] == step->lane, i,
+        bool position = operand->reg_dtype == AD_POSITION && step->kind == AD_ROWS && operand->role == AD_READ;
+        REQUIRE(is_dtype(operand->reg_dtype) || position, i, "an operand's register's dtype is unknown");
+        REQUIRE(position || operand->reg_dtype == AD_BOOL || ad_dtype_size[operand->reg_dtype] == step->lane, i,
                 "an operand's register is not as wide as its step's lanes");
         if (operand->role != AD_READ) continue;
         REQUIRE(!held[operand->reg], i, "two operands fill one register");

@@ -15,7 +15,10 @@ ad_status ad_check_rows(const ad_checker *at) {
     CHECK(ad_check_registers(at, held));
     for (uint32_t i = 0; i < step->n_operands; i++) {
         const ad_operand *operand = &at->operands[i];
-        if (operand->role == AD_READ) by_number[operand->reg] = !ad_moves(plan, step, operand, outer);
+        if (operand->role != AD_READ) continue;
+        bool number = by_number[operand->reg] = !ad_moves(plan, step, operand, outer);
+        REQUIRE(operand->reg_dtype != AD_POSITION || (number && operand->dtype == AD_I64 && step->lane > 1), i,
+                "an operand is no position in a row");
     }
     for (uint32_t i = 0; i < step->n_instrs; i++) {
         const ad_instr *instr = &plan->instrs[step->instr + i];
@@ -23,7 +26,9 @@ ad_status ad_check_rows(const ad_checker *at) {
         const uint16_t sources[3] = {instr->a, instr->b, instr->c};
         bool number = true;
         for (uint32_t k = 0; k < ad_opcode_numbered(instr->opcode)->arity; k++) number &= by_number[sources[k]];
-        by_number[instr->dst] = number || ad_row_reduction(instr->opcode);
+        REQUIRE(instr->opcode != AD_OPCODE_place || number, i, "an instr places more than a number");
+        by_number[instr->dst] = instr->opcode == AD_OPCODE_place ? false
+                                : ad_row_reduction(instr->opcode) || instr->opcode == AD_OPCODE_pick || number;
     }
     for (uint32_t i = 0; i < step->n_operands; i++) {
         const ad_operand *operand = &at->operands[i];

@@ -79,7 +79,9 @@ typedef enum ad_row_op {
     AD_ROW_ELEMENTS, /* elements to elements */
     AD_ROW_NUMBERS,  /* numbers to numbers */
     AD_ROW_REDUCE,   /* elements to numbers */
-    AD_ROW_SPREAD    /* numbers to elements */
+    AD_ROW_SPREAD,   /* numbers to elements */
+    AD_ROW_PICK,     /* elements, at positions, to numbers */
+    AD_ROW_PLACE     /* numbers, at positions, to elements; c is the dtype */
 } ad_row_op;
 
 /* n elements from memory to lanes or back, both contiguous. */
@@ -117,6 +119,8 @@ typedef struct ad_arg {
     bool owns_slot;  /* the slot stands for this operand alone, so it may point into its memory */
     uint64_t state;  /* of a reduction: where in the scratch its accumulators are */
     bool by_number;  /* ROWS: its slot is one of numbers */
+    bool position;   /* ROWS: its register holds positions along the row ... */
+    uint32_t line;   /* ... for the user's source line of this number */
     bool whole;      /* ROWS: it reduces all that its register ever holds */
 } ad_arg;
 

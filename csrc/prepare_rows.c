@@ -28,7 +28,7 @@ typedef struct rows_maker {
     holder held[AD_MAX_REGISTERS];
 } rows_maker;
 
-enum { ONCE = UINT32_MAX };
+static const uint32_t ONCE = UINT32_MAX;
 
 bool ad_moves(const ad_plan *plan, const ad_step *step, const ad_operand *operand, uint32_t from) {
     for (uint32_t d = from; d < step->rank; d++)
@@ -88,26 +88,33 @@ static uint16_t elements_of(rows_maker *r, uint32_t reg) {
 static void append_instr(rows_maker *r, const ad_instr *instr, int32_t store, int32_t number_store) {
     const ad_opcode *opcode = ad_opcode_numbered(instr->opcode);
     const uint16_t sources[3] = {instr->a, instr->b, instr->c};
-    uint32_t role = ad_row_reduction(instr->opcode);
-    bool elements = role != 0;
+    const uint32_t role = ad_row_reduction(instr->opcode);
+    const bool picks = instr->opcode == AD_OPCODE_pick, places = instr->opcode == AD_OPCODE_place;
+    bool elements = role || picks || places;
     for (uint32_t k = 0; k < opcode->arity; k++) elements = elements || !r->held[sources[k]].by_number;
     enter_pass(r, !elements);
     uint16_t slots[3];
     for (uint32_t k = 0; k < 3; k++) {
         uint16_t source = sources[k < opcode->arity ? k : 0];
-        slots[k] = elements ? elements_of(r, source) : r->held[source].slot;
-        if (elements) use(r, slots[k]);
+        bool takes_elements = elements && !places && !(picks && k == 1);
+        slots[k] = takes_elements ? elements_of(r, source) : r->held[source].slot;
+        if (takes_elements) use(r, slots[k]);
     }
+    for (uint32_t i = 0; (picks || places) && i < r->task->n_args; i++)
+        if (r->args[i].position && r->args[i].slot == slots[1]) r->args[i].line = instr->line;
 
-    bool by_number = role || !elements;
+    bool by_number = role || picks || !elements;
     int32_t target = by_number ? number_store : store;
     uint16_t dst = target < 0 ? instr->dst : r->args[target].slot;
     if (!by_number) make(r, dst);
-    ad_op op = {.dst = dst, .a = slots[0], .b = slots[1], .c = slots[2]};
+    ad_op op = {.dst = dst, .a = slots[0], .b = slots[1], .c = slots[2], .line = instr->line};
     if (role) {
         op.kind = AD_ROW_REDUCE;
         op.reducer = ad_choose_reducer(r->m, role, instr->dtype, r->step->lane);
-        op.line = instr->line;
+        *r->m->ops++ = op;
+    } else if (picks || places) {
+        op.kind = picks ? AD_ROW_PICK : AD_ROW_PLACE;
+        op.c = instr->dtype;
         *r->m->ops++ = op;
     } else {
         op.kind = by_number ? AD_ROW_NUMBERS : AD_ROW_ELEMENTS;
@@ -130,7 +137,7 @@ static void make_passes(rows_maker *r) {
         uint32_t reg = operands[i].reg;
         arg->slot = (uint16_t)(2 * step->n_registers + i);
         if (arg->role == AD_READ) {
-            arg->owns_slot = true;
+            arg->owns_slot = !arg->position;
             bool still = arg->access == AD_ACCESS_ONCE;
             r->made[arg->slot] = still ? ONCE : 1;
             r->used[arg->slot] = !arg->by_number;
@@ -234,6 +241,8 @@ void ad_make_rows(ad_maker *m, ad_task *task, const ad_step *step) {
         arg->by_number = arg->role <= AD_WRITE && !ad_moves(m->plan, step, &operands[i], step->n_outer);
         bool moves = task->line > 1 && ad_moves(m->plan, step, &operands[i], step->n_outer);
         arg->whole = arg->role > AD_WRITE && !moves; /* rows of one element are summed as the numbers they are */
+        arg->position = operands[i].reg_dtype == AD_POSITION;
+        if (arg->position) continue;
         ad_choose_access(m, arg->by_number ? &rows->numbers : task, arg, &operands[i]);
         if (!arg->by_number) ad_choose_access_once(task, arg);
         if (arg->role > AD_WRITE) arg->reducer = ad_choose_reducer(m, arg->role, operands[i].reg_dtype, step->lane);

@@ -25,6 +25,7 @@ DTYPES = {
     "int64": lib.AD_I64,
     "float32": lib.AD_F32,
     "float64": lib.AD_F64,
+    "position": lib.AD_POSITION,
 }
 READ, WRITE, SUM, MAX, MIN = lib.AD_READ, lib.AD_WRITE, lib.AD_SUM, lib.AD_MAX, lib.AD_MIN
 

@@ -229,6 +229,20 @@ class _Maker:
         else:
             self.add(OPS[self.rng.choice(["sub", "add", "mul"])](x, spread), x, rough=rough)
 
+    def labels(self) -> None:
+        """One element of each row, or a row with one."""
+        x = self.pick(lambda v: v.ndim == 2 and v.size > 0 and v.dtype != BOOL)
+        if x is None:
+            return
+        n, length = x.shape
+        count = ir.constant(np.arange(n)) if self.rng.random() < 0.5 else ir.iota(n, INT64)
+        index = ir.constant(np.array([self.rng.randrange(-length, length) for _ in range(n)], np.int64))
+        picked = OPS["gather"](x, count, index)
+        self.add(picked, x)
+        if self.rng.random() < 0.5:
+            number = self.like(picked)
+            self.add(OPS["scatter_add"](number, count, index, shape=x.shape), number)
+
     def position(self) -> None:
         x = self.pick(lambda v: v.ndim > 0 and v.size > 0 and v not in self.rough)
         if x is not None:
@@ -295,8 +309,8 @@ def _twice(x: Array) -> tuple[Array, Array]:
 MOVES = [
     *["binary"] * 6, *["unary"] * 2, *["floating"] * 6, *["compare"] * 3, *["logic"] * 2, *["select"] * 3,
     *["convert"] * 2, *["broadcast"] * 2, "same", "reshape", "reshape", "transpose", "transpose", "slice", "slice",
-    "pad", "concatenate", *["reduce"] * 4, *["rows"] * 4, "position", "gather", "scatter", *["product"] * 3,
-    "host", "iota",
+    "pad", "concatenate", *["reduce"] * 4, *["rows"] * 4, "labels", "labels", "position",
+    "gather", "scatter", *["product"] * 3, "host", "iota",
 ]  # fmt: skip
 
 

@@ -13,11 +13,10 @@ from autodiff.ir import BOOL, OPS, Dtype, Node, Shape, Value, constant_op
 from autodiff.passes import fuse
 from autodiff.passes.canonical import REDUCTIONS
 from autodiff.passes.places import Places, bytes_of
-from autodiff.passes.rows import follows, reduces_row
 from autodiff.passes.steps import READ, WRITE, Operand, Step
 from autodiff.passes.views import dense, is_dense, squeezed, squeezed_strides
 
-_ROLES = dict(zip(REDUCTIONS, ("sum", "max", "min"), strict=True))
+ROLES_OF = dict(zip(REDUCTIONS, ("sum", "max", "min"), strict=True))
 _CONVERT, _POW = OPS["convert"], OPS["pow"]
 _SPECIAL = {*REDUCTIONS, _CONVERT, OPS["identity"], OPS["stop_gradient"]}
 
@@ -52,7 +51,7 @@ class Program:
         for node in nodes:
             op = node.op
             if op in _SPECIAL:
-                if op in _ROLES:
+                if op in ROLES_OF:
                     self.reduce(node)
                     continue
                 if self.narrow(node):
@@ -181,39 +180,7 @@ class Program:
         space, outer, reduced = step.shape, step.outer, step.reduced
         kept = dense(space[:outer] + space[outer + reduced :])
         strides = kept[:outer] + (0,) * reduced + kept[outer:]
-        step.operands.append(Operand(_ROLES[node.op], storage, dtype, 0, strides, dtype, ref))
-
-
-class RowProgram(Program):
-    """The program of a step of rows: what is reduced along the rows is used in the step itself."""
-
-    def over_space(self, shape: Shape, strides: Shape) -> Shape:
-        """A number a row does not move along it."""
-        return strides + (0,) * (len(self.step.shape) - len(strides))
-
-    def held(self, x: Value) -> int | None:
-        """The register that holds a value of this region, or one that looks the same, or a number that is spread."""
-        ref = self.refs.get(x)
-        if ref is not None:
-            return ref
-        view = self.places.views.get(x)
-        if view is None or view.root not in self.refs:
-            return None
-        return self.refs[view.root] if follows(x, view, self.step.shape, self.step.outer) else None
-
-    def reduce(self, node: Node) -> None:
-        """Along the row to a number, or over all rows to memory."""
-        (x,) = node.inputs
-        step, dtype = self.step, node.aval.dtype
-        ref = self.refs[x] if x in self.refs else self.load(x)
-        if reduces_row(node, step.shape, step.outer):
-            self.refs[node] = len(step.instrs)
-            self.places.owners[node] = step
-            step.instrs.append((f"row_{_ROLES[node.op]}", dtype, (ref,), node.line))
-            return
-        kept = step.shape[step.outer :] if node.aval.size > 1 else ()
-        strides = (0,) * (len(step.shape) - len(kept)) + dense(kept)
-        step.operands.append(Operand(_ROLES[node.op], self.places.result(node), dtype, 0, strides, dtype, ref))
+        step.operands.append(Operand(ROLES_OF[node.op], storage, dtype, 0, strides, dtype, ref))
 
 
 def _conversion(source: Dtype, target: Dtype) -> tuple[str, Dtype]:

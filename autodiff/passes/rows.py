@@ -15,10 +15,12 @@ A program's nodes are in the order of passes over elements and over numbers in t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from autodiff.ir import Node, Shape, Value
+import numpy as np
+
+from autodiff.ir import BOOL, OPS, Array, Node, Shape, Value, constant_op
 from autodiff.passes.canonical import REDUCTIONS, reduced_group
 from autodiff.passes.fuse import SMALL, Region
 from autodiff.passes.order import owners, sources
@@ -31,6 +33,9 @@ MOST_ELEMENTS = 1 << 16
 """Elements of a row (AD_MAX_ROW in csrc/kernels.h)."""
 
 MOST_PARTS = 240
+
+
+GATHER, SCATTER_ADD, IOTA = OPS["gather"], OPS["scatter_add"], OPS["iota"]
 
 
 class Kind(NamedTuple):
@@ -98,6 +103,8 @@ def _kinds(regions: list[Region]) -> dict[tuple[Shape, int], Kind]:
 def _takes_part(region: Region, kind: Kind) -> bool:
     """Whether all of a region's reductions are along the rows or over all rows."""
     rows, n = kind.rows, len(kind.space)
+    if not region.lane:
+        return True
     if region.space != kind.space:
         return region.split in (None, (0, rows, 0))
     return region.split in (None, (rows, n - rows, 0), (0, rows, n - rows), (0, n, 0))
@@ -108,16 +115,17 @@ def _groups(
 ) -> Iterator[tuple[Kind, list[int]]]:
     """Regions of one kind and stage: nothing between two of them is on a higher stage, so they can run together."""
     owner = owners(regions)
+    indexed = _indexed(regions, views, kinds)
     found: list[Kind | None] = []
     stages: list[int] = []
     groups: dict[tuple[Kind, int], list[int]] = {}
     for i, region in enumerate(regions):
-        kind = kinds.get((region.space, region.lane)) if region.lane else None
+        kind = kinds.get((region.space, region.lane)) if region.lane else indexed.get(i)
         if kind is not None and not _takes_part(region, kind):
             kind = None
         stage = 0
         for node in region.nodes:
-            for x in node.inputs:
+            for k, x in enumerate(node.inputs):
                 view = views.get(x)
                 root = x if view is None else view.root
                 j = owner.get(root)
@@ -126,6 +134,7 @@ def _groups(
                 near = (
                     kind is not None
                     and found[j] == kind
+                    and (k == 0 or i not in indexed)  # positions are read from memory
                     and _is_register(root, kind)
                     and (view is None or follows(x, view, kind.space, kind.rows))
                 )
@@ -136,6 +145,56 @@ def _groups(
             groups.setdefault((kind, stage), []).append(i)
     for (kind, _), group in groups.items():
         yield kind, group
+
+
+def _indexed(
+    regions: list[Region], views: Mapping[Value, View], kinds: Mapping[tuple[Shape, int], Kind]
+) -> dict[int, Kind]:
+    """Which gathers and scatters are of one element of each row, of rows that are read anyway."""
+    read = {(x, region.space) for region in regions if region.lane for x in sources(region, views)}
+    read |= {(node, region.space) for region in regions if region.lane for node in region.nodes}
+    indexed: dict[int, Kind] = {}
+    for i, region in enumerate(regions):
+        node = region.nodes[0]
+        if node.op is not GATHER and node.op is not SCATTER_ADD:
+            continue
+        table, numbers = (node.inputs[0], node) if node.op is GATHER else (node, node.inputs[0])
+        space = squeezed(table.aval.shape)
+        kind = kinds.get((space, table.aval.dtype.itemsize))
+        if kind is None or kind.space != space or table.aval.dtype == BOOL or kind.lane < 4:
+            continue
+        root = views[table].root if table in views else table
+        of_rows = len(space) == kind.rows + 1 and table.aval.shape[-1] == space[-1]
+        of_rows = of_rows and squeezed(numbers.aval.shape) == space[:-1]
+        wanted = node.op is SCATTER_ADD or (root, space) in read
+        if of_rows and wanted and _counts_rows(node.inputs[1:], table.aval.shape, views):
+            indexed[i] = kind
+    return indexed
+
+
+def _counts_rows(indices: Sequence[Value], shape: Shape, views: Mapping[Value, View]) -> bool:
+    """Whether the n-th of these indices is in the n-th row, all but the last index being known."""
+    if len(indices) != len(shape):
+        return False
+    count = np.arange(_size(shape[:-1]))
+    for x, stride, size in zip(indices, dense(shape[:-1]), shape[:-1], strict=False):
+        known = _known(x, views)
+        if known is None or not np.array_equal(known.reshape(-1), count // stride % size):
+            return False
+    return True
+
+
+def _known(x: Value, views: Mapping[Value, View]) -> Array | None:
+    """What a value is, if that is a constant or counts, or a view of such."""
+    root, offset, strides = views.get(x) or View(x, 0, dense(x.aval.shape))
+    if root.node.op is constant_op:
+        flat = root.node.params["value"].array.reshape(-1)
+    elif root.node.op is IOTA:
+        flat = np.arange(root.aval.size)
+    else:
+        return None
+    bytes_apart = [s * flat.itemsize for s in strides]
+    return np.lib.stride_tricks.as_strided(flat[offset:], x.aval.shape, bytes_apart, writeable=False)
 
 
 def _is_register(root: Value, kind: Kind) -> bool:
@@ -193,13 +252,14 @@ def _arranged(nodes: list[Node], kind: Kind, views: Mapping[Value, View]) -> lis
     at: dict[Value, tuple[bool, int]] = {}  # whether it is a number, and after which pass it is known
     key: dict[Node, int] = {}
     for node in nodes:
-        inputs = [at[x] if x in at else _seen(x, at, views, space, rows) for x in node.inputs]
+        operands = node.inputs[:1] if node.op is GATHER or node.op is SCATTER_ADD else node.inputs
+        inputs = [at[x] if x in at else _seen(x, at, views, space, rows) for x in operands]
         of_numbers = all(is_number for is_number, _ in inputs)
-        reduces = node.op in REDUCTIONS
-        number = of_numbers and not reduces
+        reduces = node.op in REDUCTIONS or node.op is GATHER
+        number = of_numbers and not reduces and node.op is not SCATTER_ADD
         number_pass = max(n for _, n in inputs)
         element_pass = max(n + is_number for is_number, n in inputs)
-        if reduces and not reduces_row(node, space, rows):
+        if node.op in REDUCTIONS and not reduces_row(node, space, rows):
             if of_numbers and node.aval.size == 1 and squeezed(node.inputs[0].aval.shape) == space:
                 return None  # its terms are elements, though all of a row are one number
             number = squeezed(node.inputs[0].aval.shape) != space

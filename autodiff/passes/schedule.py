@@ -16,7 +16,8 @@ from autodiff.passes.fuse import Region, regions
 from autodiff.passes.order import in_order
 from autodiff.passes.places import Access, Places, bytes_of
 from autodiff.passes.products import merged, product_layout
-from autodiff.passes.program import Program, RowProgram
+from autodiff.passes.program import Program
+from autodiff.passes.row_program import RowProgram
 from autodiff.passes.rows import row_regions
 from autodiff.passes.steps import (
     ARENA,

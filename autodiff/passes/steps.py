@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from autodiff.ir import Dtype, Line, Shape, Value
 from autodiff.passes.views import dense, squeezed
 
 INPUT, OUTPUT, CONSTANT, ARENA = "input", "output", "constant", "arena"
 READ, WRITE = "read", "write"
 PROGRAMS = ("map", "rows")
+
+POSITION: Dtype = np.dtype([("position", np.int64)])
+"""Of a register, in a step of rows: what an int64 in memory becomes there, a place in the row."""
 
 
 class Storage:
