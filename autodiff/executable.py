@@ -272,6 +272,7 @@ def _compile(graph: Graph, donated: dict[int, int], passes: Collection[str]) -> 
         donated,
         fuse="fuse" in passes,
         sink="sink" in passes,
+        rows="rows" in passes,
         recompute="recompute" in passes,
         view="views" in passes,
     )

@@ -9,8 +9,18 @@ import numpy as np
 
 from autodiff.ir import Line, Shape
 from autodiff.passes import ALL, memory
-from autodiff.passes.steps import ARENA, CONSTANT, READ, Operand, Schedule, Step, Storage
-from autodiff.plan import ALIGNMENT, ARRAYS, BUFFERS, DTYPE_NUMBERS, KINDS, OPCODES, ROLES, Plan
+from autodiff.passes.steps import ARENA, CONSTANT, PROGRAMS, READ, Operand, Schedule, Step, Storage
+from autodiff.plan import (
+    ALIGNMENT,
+    ARRAYS,
+    BUFFERS,
+    DTYPE_NUMBERS,
+    KINDS,
+    OPCODES,
+    REG_DTYPE_NUMBERS,
+    ROLES,
+    Plan,
+)
 
 
 def lower(schedule: Schedule, *, reuse: bool = "reuse" in ALL) -> Plan:
@@ -105,7 +115,7 @@ class _Lowering:
         rows = step.operands
         first_operand, first_instr = len(self.operands) // len(_OPERAND), len(self.instrs) // len(_INSTR)
         n_registers = 0
-        if step.kind == "map":
+        if step.kind in PROGRAMS:
             n_registers, registers = self.program(step)
         elif step.kind == "scalars":
             n_registers, rows, registers = self.scalars(step)
@@ -130,7 +140,7 @@ class _Lowering:
                 ROLES[role],
                 self.buffer(storage) if number is None else number,
                 DTYPE_NUMBERS[dtype],
-                DTYPE_NUMBERS[reg_dtype],
+                REG_DTYPE_NUMBERS[reg_dtype],
                 register,
                 window is not None,
                 offset,

@@ -14,6 +14,7 @@ import numpy as np
 
 from autodiff._native import ffi, lib
 from autodiff.ir import BOOL, FLOAT32, FLOAT64, INT32, INT64, UINT8, Array, Dtype
+from autodiff.passes.steps import POSITION
 
 MAGIC = int.from_bytes(b"AUTODIFF", "little")
 VERSION = 1
@@ -28,6 +29,8 @@ DTYPE_NUMBERS: dict[Dtype, int] = {
     FLOAT64: lib.AD_F64,
 }
 DTYPE_OF = {number: dtype for dtype, number in DTYPE_NUMBERS.items()}
+REG_DTYPE_NUMBERS = {**DTYPE_NUMBERS, POSITION: lib.AD_POSITION}
+_REG_NAMES = {number: dtype.name for number, dtype in DTYPE_OF.items()} | {lib.AD_POSITION: "position"}
 
 
 def _opcodes() -> Iterator[tuple[str, int]]:
@@ -48,7 +51,7 @@ def _enum(prefix: str, names: Sequence[str]) -> dict[str, int]:
 
 KINDS = _enum(
     "AD_",
-    ["MAP", "GEMM", "COPY", "GATHER", "SCATTER_ADD", "SCATTER_SET", "ARG_REDUCE", "IOTA", "HOST", "SCALARS"],
+    ["MAP", "GEMM", "COPY", "GATHER", "SCATTER_ADD", "SCATTER_SET", "ARG_REDUCE", "IOTA", "HOST", "ROWS", "SCALARS"],
 )
 ROLES = _enum("AD_", ["READ", "WRITE", "SUM", "MAX", "MIN"])
 BUFFERS = _enum("AD_", ["INPUT", "OUTPUT", "CONSTANT", "ARENA"])
@@ -184,7 +187,9 @@ def _dump(plan: Plan) -> Iterator[str]:
         shape = dims[at : at + rank]
         outer, reduced = int(step["n_outer"]), int(step["n_reduced"])
         space = "x".join(map(str, shape)) or "1"
-        if reduced:
+        if kind == "rows":
+            space = f"{'x'.join(map(str, shape[:outer]))} rows of {'x'.join(map(str, shape[outer:]))}"
+        elif reduced:
             space += f" (reduces {'x'.join(map(str, shape[outer : outer + reduced]))})"
         line = plan.line(int(step["line"]))
         yield f"{i:4} {kind} {space}: {plan.string(int(step['name']))}{f'  # {line}' if line else ''}"
@@ -192,7 +197,7 @@ def _dump(plan: Plan) -> Iterator[str]:
         rows: list[str] = []
         for operand in mine:
             strides = [] if kind == "host" else dims[int(operand["strides"]) :][:rank]
-            dtype, register = DTYPE_OF[int(operand["dtype"])], DTYPE_OF[int(operand["reg_dtype"])]
+            dtype, register = DTYPE_OF[int(operand["dtype"])], _REG_NAMES[int(operand["reg_dtype"])]
             place = f"{where(int(operand['buffer']))} {dtype.name}"
             place += f" + {operand['offset']}" if operand["offset"] else ""
             place += f" strides {','.join(map(str, strides))}" if strides else ""
@@ -201,8 +206,8 @@ def _dump(plan: Plan) -> Iterator[str]:
                 pairs = zip(limits[::2], limits[1::2], strict=True)
                 place += f" within {','.join([f'{low}:{high}' for low, high in pairs])}"
             role = _ROLE_NAMES[int(operand["role"])]
-            as_what = f" as {register.name}" if register != dtype else ""
-            if kind not in ("map", "scalars"):
+            as_what = f" as {register}" if register != dtype.name else ""
+            if kind not in ("map", "rows", "scalars"):
                 rows.append(f"       {role} {place}")
             elif role == "read":
                 rows.append(f"       r{operand['reg']} = {place}{as_what}")

@@ -21,7 +21,8 @@ typedef enum ad_dtype {
     AD_I32 = 3,
     AD_I64 = 4,
     AD_F32 = 5,
-    AD_F64 = 6
+    AD_F64 = 6,
+    AD_POSITION = 7 /* in registers of ROWS alone: an int64 in memory, counted along the row */
 } ad_dtype;
 
 typedef enum ad_status {
@@ -75,6 +76,14 @@ typedef enum ad_role {
  *   SCALARS      a program on single numbers, any number of them; rank 0.  READ operands come first, a number each, and
  *                fill registers 0, 1 ...; instr i computes the next register, n_reads + i, from registers before it;
  *                WRITE operands store registers.  All is read before anything is written.
+ *   ROWS         a program whose every register holds a row's elements, or one number a row.  shape: the dimensions
+ *                [0, n_outer) count the rows, the rest are a row's own; neither is empty.  A READ operand that does not
+ *                move along the row, a reduction of a row (row_sum ...), and an instr on numbers alone are a number; an
+ *                instr with a row among its operands is a row, to which numbers are spread.  WRITE operands store a
+ *                number where they do not move along the row, else a row.  SUM/MAX/MIN operands reduce over all rows,
+ *                element by element, or, if they do not move at all, over all that the register ever holds.  pick
+ *                takes the element at a position to a number, place puts a number there among zeros; a position counts
+ *                from the end when negative, and out of range is AD_ERROR_INDEX.
  */
 typedef enum ad_step_kind {
     AD_MAP = 1,
@@ -86,6 +95,7 @@ typedef enum ad_step_kind {
     AD_ARG_REDUCE = 7,
     AD_IOTA = 8,
     AD_HOST = 9,
+    AD_ROWS = 10,
     AD_SCALARS = 11
 } ad_step_kind;
 
@@ -125,8 +135,8 @@ typedef struct ad_operand {
     uint32_t role;
     uint32_t buffer;
     uint32_t dtype;     /* in memory */
-    uint32_t reg_dtype; /* MAP, SCALARS: in its register, converted on load or store; else equal to dtype */
-    uint32_t reg;       /* MAP, SCALARS: which register; else 0 */
+    uint32_t reg_dtype; /* MAP, ROWS, SCALARS: in its register, converted on load or store; else equal to dtype */
+    uint32_t reg;       /* MAP, ROWS, SCALARS: which register; else 0 */
     uint32_t windowed; /* MAP, READ: 1 if it has a window, else 0 */
     int64_t offset;    /* of the first element (that in the window's lowest corner, if it has one), in elements */
     uint64_t strides;  /* where in dims this operand's `rank` strides begin; in elements */
@@ -142,7 +152,7 @@ typedef struct ad_step {
     uint32_t instr;
     uint32_t n_instrs;
     uint32_t n_registers;
-    uint32_t lane; /* MAP, SCALARS: bytes of every lane: 1, 4 or 8; a bool's lane holds 0 or all ones */
+    uint32_t lane; /* MAP, ROWS, SCALARS: bytes of every lane: 1, 4 or 8; a bool's lane holds 0 or all ones */
     uint32_t n_outer;
     uint32_t n_reduced;
     uint32_t detail;

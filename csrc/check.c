@@ -5,9 +5,6 @@
 
 #include <string.h>
 
-#define ADD_OVERFLOWS(a, b, sum) __builtin_add_overflow(a, b, sum)
-#define MUL_OVERFLOWS(a, b, product) __builtin_mul_overflow(a, b, product)
-
 const uint8_t ad_dtype_size[AD_F64 + 1] = {0, 1, 1, 4, 8, 4, 8};
 
 static ad_status refuse_at(ad_error *error, uint32_t step, uint32_t line, int64_t which, const char *message) {
@@ -15,18 +12,11 @@ static ad_status refuse_at(ad_error *error, uint32_t step, uint32_t line, int64_
     return AD_ERROR_PLAN;
 }
 
-ad_status ad_refuse(const checker *at, int64_t which, const char *message) {
+ad_status ad_refuse(const ad_checker *at, int64_t which, const char *message) {
     return refuse_at(at->error, (uint32_t)(at->step - at->plan->steps), at->step->line, which, message);
 }
 
-static bool is_dtype(uint32_t dtype) { return dtype >= AD_BOOL && dtype <= AD_F64; }
 static bool is_floating(uint32_t dtype) { return dtype == AD_F32 || dtype == AD_F64; }
-
-static bool is_empty(const int64_t *shape, uint32_t rank) {
-    for (uint32_t d = 0; d < rank; d++)
-        if (shape[d] == 0) return true;
-    return false;
-}
 
 /* Whether distinct indices are sure to be distinct elements: each stride is longer than all shorter ones together
  * reach.  Dimensions [skip, skip_end) are left out. */
@@ -46,12 +36,12 @@ static bool is_injective(const int64_t *shape, const int64_t *strides, uint32_t 
 }
 
 /* How many indices along a dimension an operand finds in memory. */
-static int64_t extent_of(const checker *at, const ad_operand *operand, uint32_t d) {
+static int64_t extent_of(const ad_checker *at, const ad_operand *operand, uint32_t d) {
     const int64_t *window = at->plan->dims + operand->window;
     return operand->windowed ? window[2 * d + 1] - window[2 * d] : at->shape[d];
 }
 
-ad_status ad_check_operand(const checker *at, uint32_t i, bool writes, uint32_t still, uint32_t still_end) {
+ad_status ad_check_operand(const ad_checker *at, uint32_t i, bool writes, uint32_t still, uint32_t still_end) {
     const ad_operand *operand = &at->operands[i];
     const ad_buffer *buffer = &at->plan->buffers[operand->buffer];
     const int64_t *strides = at->plan->dims + operand->strides;
@@ -84,7 +74,7 @@ ad_status ad_check_operand(const checker *at, uint32_t i, bool writes, uint32_t 
 }
 
 /* The step has exactly `n` operands, and they are READ but for the last, WRITE. */
-static ad_status check_roles(const checker *at, uint32_t n) {
+static ad_status check_roles(const ad_checker *at, uint32_t n) {
     REQUIRE(at->step->n_operands == n, n, "a step has the wrong number of operands");
     for (uint32_t i = 0; i < n; i++)
         REQUIRE(at->operands[i].role == (i + 1 < n ? AD_READ : AD_WRITE), i, "an operand's role does not fit its step");
@@ -93,7 +83,7 @@ static ad_status check_roles(const checker *at, uint32_t n) {
 
 /* The operand lies C-contiguous over the dimensions in `order` (outermost first) and has no part in the others, which
  * are [still, still_end). */
-static ad_status check_contiguous(const checker *at, uint32_t i, const uint32_t *order, uint32_t n, uint32_t still,
+static ad_status check_contiguous(const ad_checker *at, uint32_t i, const uint32_t *order, uint32_t n, uint32_t still,
                                   uint32_t still_end) {
     const int64_t *strides = at->plan->dims + at->operands[i].strides;
     int64_t expected[AD_MAX_RANK] = {0}, stride = 1;
@@ -125,6 +115,10 @@ static const domain domain_to_float = {FLOATING, SAME_WIDTH_INT, X, X};
 static const domain domain_to_int = {FLOATING, X, X, SAME_WIDTH_INT};
 static const domain domain_to_bool = {FLOATING | INTEGER, X, X, AD_BOOL};
 static const domain domain_from_bool = {FLOATING | INTEGER, AD_BOOL, X, X};
+static const domain domain_row_sum = {FLOATING | BITS(AD_I64) | BITS(AD_I32), X, X, X};
+static const domain domain_row_most = {FLOATING | INTEGER | BITS(AD_BOOL), X, X, X};
+static const domain domain_pick = {FLOATING | BITS(AD_I64) | BITS(AD_I32), X, AD_POSITION, X};
+static const domain domain_place = {FLOATING | BITS(AD_I64) | BITS(AD_I32), X, AD_POSITION, X};
 
 static const domain *const domain_of[AD_N_OPCODES] = { /* by opcode */
 #define AD_OP(name, number, arity, domain, expression) [AD_OPCODE_##name] = &domain_##domain,
@@ -137,10 +131,11 @@ static uint32_t resolve(uint8_t dtype, uint32_t own) {
     return dtype == X ? own : dtype;
 }
 
-ad_status ad_check_instr(const checker *at, const ad_instr *instr, int64_t number, uint8_t *held) {
+ad_status ad_check_instr(const ad_checker *at, const ad_instr *instr, int64_t number, uint8_t *held) {
     const ad_step *step = at->step;
     const ad_opcode *opcode = ad_opcode_numbered(instr->opcode);
     REQUIRE(opcode, number, "an instr's opcode is unknown");
+    REQUIRE(step->kind == AD_ROWS || instr->opcode < AD_OPCODE_row_sum, number, "an instr works on rows where there are none");
     const domain *domain = domain_of[instr->opcode];
     REQUIRE(is_dtype(instr->dtype) && (domain->dtypes & BITS(instr->dtype)), number,
             "an opcode does not work on its instr's dtype");
@@ -157,10 +152,9 @@ ad_status ad_check_instr(const checker *at, const ad_instr *instr, int64_t numbe
     return AD_OK;
 }
 
-static ad_status check_map(const checker *at) {
+ad_status ad_check_registers(const ad_checker *at, uint8_t *held) {
     const ad_step *step = at->step;
-    uint32_t reduced = step->n_outer, reduced_end = step->n_outer + step->n_reduced;
-    uint8_t held[AD_MAX_REGISTERS] = {0}; /* the dtype each register holds; 0: none */
+    memset(held, 0, AD_MAX_REGISTERS);
     REQUIRE(step->n_registers <= AD_MAX_REGISTERS, 0, "a step has too many registers");
     REQUIRE(step->n_operands <= AD_MAX_ARGS, 0, "a step has too many operands");
 
@@ -172,25 +166,38 @@ static ad_status check_map(const checker *at) {
         held[operand->reg] = (uint8_t)operand->reg_dtype;
         CHECK(ad_check_operand(at, i, false, step->rank, step->rank));
     }
+    return AD_OK;
+}
+
+ad_status ad_check_result(const ad_checker *at, uint32_t i, const uint8_t *held, uint32_t still, uint32_t still_end) {
+    const ad_operand *operand = &at->operands[i];
+    REQUIRE(held[operand->reg] == operand->reg_dtype, i,
+            "an operand stores a register that holds nothing, or another dtype");
+    CHECK(ad_check_operand(at, i, true, still, still_end));
+    REQUIRE(operand->role != AD_SUM || operand->reg_dtype >= AD_I32, i, "an operand sums bool or uint8");
+    return AD_OK;
+}
+
+static ad_status check_map(const ad_checker *at) {
+    const ad_step *step = at->step;
+    uint32_t reduced = step->n_outer, reduced_end = step->n_outer + step->n_reduced;
+    uint8_t held[AD_MAX_REGISTERS];
+    CHECK(ad_check_registers(at, held));
     for (uint32_t i = 0; i < step->n_instrs; i++)
         CHECK(ad_check_instr(at, &at->plan->instrs[step->instr + i], i, held));
 
     for (uint32_t i = 0; i < step->n_operands; i++) {
         const ad_operand *operand = &at->operands[i];
         if (operand->role == AD_READ) continue;
-        REQUIRE(held[operand->reg] == operand->reg_dtype, i,
-                "an operand stores a register that holds nothing, or another dtype");
         bool reduces = operand->role != AD_WRITE;
-        CHECK(ad_check_operand(at, i, true, reduces ? reduced : step->rank, reduces ? reduced_end : step->rank));
-        if (!reduces) continue;
-        REQUIRE(operand->role != AD_SUM || operand->reg_dtype >= AD_I32, i, "an operand sums bool or uint8");
-        REQUIRE(operand->role == AD_SUM || !is_empty(at->shape + reduced, step->n_reduced), i,
+        CHECK(ad_check_result(at, i, held, reduces ? reduced : step->rank, reduces ? reduced_end : step->rank));
+        REQUIRE(!reduces || operand->role == AD_SUM || !is_empty(at->shape + reduced, step->n_reduced), i,
                 "an operand is the maximum or minimum of nothing");
     }
     return AD_OK;
 }
 
-static ad_status check_gemm(const checker *at) {
+static ad_status check_gemm(const ad_checker *at) {
     uint32_t rank = at->step->rank, m = rank - 3, n = rank - 2, k = rank - 1;
     REQUIRE(rank >= 3, 0, "a product needs the dimensions m, n and k");
     CHECK(check_roles(at, 3));
@@ -206,14 +213,14 @@ static ad_status check_gemm(const checker *at) {
     return AD_OK;
 }
 
-static ad_status check_copy(const checker *at) {
+static ad_status check_copy(const ad_checker *at) {
     CHECK(check_roles(at, 2));
     REQUIRE(at->operands[0].dtype == at->operands[1].dtype, 0, "a copy's dtypes differ");
     CHECK(ad_check_operand(at, 0, false, at->step->rank, at->step->rank));
     return ad_check_operand(at, 1, true, at->step->rank, at->step->rank);
 }
 
-static ad_status check_gather_scatter(const checker *at) {
+static ad_status check_gather_scatter(const ad_checker *at) {
     const ad_step *step = at->step;
     REQUIRE(step->rank >= 3, 0, "gather and scatter need the dimensions n, row and one more at least");
     uint32_t n_indices = step->rank - 2, before = step->kind == AD_SCATTER_SET ? 2 : 1;
@@ -240,7 +247,7 @@ static ad_status check_gather_scatter(const checker *at) {
     return AD_OK;
 }
 
-static ad_status check_arg_reduce(const checker *at) {
+static ad_status check_arg_reduce(const ad_checker *at) {
     const ad_step *step = at->step;
     uint32_t reduced = step->n_outer, reduced_end = step->n_outer + step->n_reduced;
     CHECK(check_roles(at, 2));
@@ -251,13 +258,13 @@ static ad_status check_arg_reduce(const checker *at) {
     return ad_check_operand(at, 1, true, reduced, reduced_end);
 }
 
-static ad_status check_iota(const checker *at) {
+static ad_status check_iota(const ad_checker *at) {
     REQUIRE(at->step->rank == 1, 0, "an iota has one dimension");
     CHECK(check_roles(at, 1));
     return ad_check_operand(at, 0, true, 1, 1);
 }
 
-static ad_status check_host(const checker *at) {
+static ad_status check_host(const ad_checker *at) {
     REQUIRE(at->step->detail < at->plan->header->n_hosts, 0, "a host function does not exist");
     REQUIRE(at->step->rank == at->step->n_operands, 0, "a host step's shape has not one dimension an operand");
     for (uint32_t i = 0; i < at->step->n_operands; i++) {
@@ -274,7 +281,7 @@ static ad_status check_host(const checker *at) {
 }
 
 /* An operand's window lies in the plan and within the step's shape. */
-static ad_status check_window(const checker *at, uint32_t i) {
+static ad_status check_window(const ad_checker *at, uint32_t i) {
     const ad_operand *operand = &at->operands[i];
     uint64_t n_dims = at->plan->header->dims.count, n = 2 * (uint64_t)at->step->rank;
     REQUIRE(operand->windowed <= 1, i, "an operand's window is neither there nor not");
@@ -293,21 +300,23 @@ static ad_status check_window(const checker *at, uint32_t i) {
 }
 
 /* The operand of a program names one of its registers. */
-static ad_status check_register(const checker *at, uint32_t i) {
+static ad_status check_register(const ad_checker *at, uint32_t i) {
     const ad_operand *operand = &at->operands[i];
     REQUIRE(operand->reg < at->step->n_registers, i, "an operand's register does not exist");
-    REQUIRE(is_dtype(operand->reg_dtype), i, "an operand's register's dtype is unknown");
-    REQUIRE(operand->reg_dtype == AD_BOOL || ad_dtype_size[operand->reg_dtype] == at->step->lane, i,
+    bool position = operand->reg_dtype == AD_POSITION && at->step->kind == AD_ROWS && operand->role == AD_READ;
+    REQUIRE(is_dtype(operand->reg_dtype) || position, i, "an operand's register's dtype is unknown");
+    REQUIRE(position || operand->reg_dtype == AD_BOOL || ad_dtype_size[operand->reg_dtype] == at->step->lane, i,
             "an operand's register is not as wide as its step's lanes");
     return AD_OK;
 }
 
-static ad_status check_step(checker *at) {
+static ad_status check_step(ad_checker *at) {
     const ad_step *step = at->step;
     const ad_plan_header *header = at->plan->header;
     const uint64_t n_dims = header->dims.count;
-    bool is_host = step->kind == AD_HOST, is_program = step->kind == AD_MAP || step->kind == AD_SCALARS;
-    REQUIRE((step->kind >= AD_MAP && step->kind <= AD_HOST) || step->kind == AD_SCALARS, 0, "a step's kind is unknown");
+    bool is_host = step->kind == AD_HOST;
+    bool is_program = step->kind == AD_MAP || step->kind == AD_ROWS || step->kind == AD_SCALARS;
+    REQUIRE(step->kind >= AD_MAP && step->kind <= AD_SCALARS, 0, "a step's kind is unknown");
     REQUIRE(step->rank <= AD_MAX_RANK || is_host, 0, "a step has too many dimensions");
     REQUIRE(step->shape <= n_dims && step->rank <= n_dims - step->shape, 0, "a step's shape lies outside the plan");
     REQUIRE(step->n_operands <= header->operands.count && step->operand <= header->operands.count - step->n_operands,
@@ -343,6 +352,7 @@ static ad_status check_step(checker *at) {
     }
     switch (step->kind) {
     case AD_MAP: return check_map(at);
+    case AD_ROWS: return ad_check_rows(at);
     case AD_GEMM: return check_gemm(at);
     case AD_COPY: return check_copy(at);
     case AD_GATHER:
@@ -441,7 +451,7 @@ ad_status ad_plan_check(ad_plan *plan, uint64_t size, ad_error *error) {
     /* No part of a plan belongs to two steps, so that what is prepared grows no faster than the plan. */
     uint64_t operand = 0, instr = 0;
     for (uint64_t i = 0; i < header->steps.count; i++) {
-        checker at = {.plan = plan, .step = &plan->steps[i], .error = error};
+        ad_checker at = {.plan = plan, .step = &plan->steps[i], .error = error};
         ad_status status = check_step(&at);
         if (status != AD_OK) return status;
         operand += at.step->n_operands;

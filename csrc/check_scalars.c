@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* `held` has room for the dtypes of all registers. */
-static ad_status check_registers(const checker *at, uint32_t n_reads, uint8_t *held) {
+static ad_status check_registers(const ad_checker *at, uint32_t n_reads, uint8_t *held) {
     const ad_step *step = at->step;
     for (uint32_t i = 0; i < n_reads; i++) {
         REQUIRE(at->operands[i].reg == i, i, "a scalar program's operands do not fill its registers in order");
@@ -25,7 +25,7 @@ static ad_status check_registers(const checker *at, uint32_t n_reads, uint8_t *h
     return AD_OK;
 }
 
-ad_status ad_check_scalars(const checker *at) {
+ad_status ad_check_scalars(const ad_checker *at) {
     const ad_step *step = at->step;
     uint32_t n_reads = 0;
     while (n_reads < step->n_operands && at->operands[n_reads].role == AD_READ) n_reads++;

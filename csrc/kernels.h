@@ -19,6 +19,7 @@ enum {
     AD_ROWS_AT_ONCE = 4,        /* of these, how many wait to be added in one pass over their columns' accumulators */
     AD_VECTOR_MAX = 64,         /* bytes of the widest vector; also how buffers and scratch are aligned */
     AD_N_OPCODES = 128,
+    AD_MAX_ROW = 1 << 16,       /* elements of a row of ROWS, which its registers have to hold */
 };
 
 /* AD_OPCODE_add ...: the opcodes' numbers. */
@@ -64,25 +65,38 @@ typedef struct ad_tile {
 
 /* An instr, prepared. */
 typedef struct ad_op ad_op;
+typedef struct ad_reducer ad_reducer;
 typedef void ad_op_run(const ad_op *op, ad_tile *tile);
 struct ad_op {
     ad_op_run *run;
     uint16_t dst, a, b, c; /* slots */
     uint32_t line;
+    uint32_t kind;             /* ROWS: ad_row_op */
+    const ad_reducer *reducer; /* ... of AD_ROW_REDUCE */
 };
+
+/* What an op of a ROWS program works on: its slots are those of the rows' elements or of numbers, one a row. */
+typedef enum ad_row_op {
+    AD_ROW_ELEMENTS, /* elements to elements */
+    AD_ROW_NUMBERS,  /* numbers to numbers */
+    AD_ROW_REDUCE,   /* elements to numbers */
+    AD_ROW_SPREAD,   /* numbers to elements */
+    AD_ROW_PICK,     /* elements, at positions, to numbers */
+    AD_ROW_PLACE     /* numbers, at positions, to elements; c is the dtype */
+} ad_row_op;
 
 /* n elements from memory to lanes or back, both contiguous. */
 typedef void ad_convert(void *to, const void *from, int64_t n);
 
 /* One operation on one type of lane, in the pieces that reductions are made of. */
-typedef struct ad_reducer {
+struct ad_reducer {
     void (*start)(void *to, int64_t bytes);                                       /* fill with the neutral element */
     void (*combine)(void *to, const void *older, const void *younger, int64_t bytes);
     void (*rows)(void *to, const void *x, int64_t n, int64_t stride, int64_t bytes); /* combine n rows into one */
     /* A piece of a chunk, from element `first` of it on, into its lanes; and these into the first if it is the last. */
     void (*span)(void *lanes, const void *x, int64_t first, int64_t n, bool last);
     void (*lines)(void *to, const void *x, int64_t n, int64_t length);            /* n short rows, each to a number */
-} ad_reducer;
+};
 
 /* Where an operand of a MAP is found for a tile. */
 typedef enum ad_access {
@@ -109,6 +123,10 @@ typedef struct ad_arg {
     bool still;      /* one number, though there may be zeros around it */
     uint64_t state;  /* of a reduction: where in the scratch its accumulators are */
     uint64_t ring;   /* of a column reduction of what is computed: where AD_ROWS_AT_ONCE tiles of it are; 0: none */
+    bool by_number;  /* ROWS: its slot is one of numbers */
+    bool position;   /* ROWS: its register holds positions along the row ... */
+    uint32_t line;   /* ... for the user's source line of this number */
+    bool whole;      /* ROWS: it reduces all that its register ever holds */
 } ad_arg;
 
 /* --- SCALARS: numbers in a table, each in a slot of one lane --- */
@@ -152,6 +170,7 @@ typedef struct ad_scalars {
 typedef struct ad_kernels ad_kernels;
 typedef struct ad_frame ad_frame;
 typedef struct ad_task ad_task;
+typedef struct ad_rows ad_rows;
 typedef ad_status ad_task_run(const ad_task *task, ad_frame *frame);
 
 /* A step, prepared: dimensions of size 1 are gone, and those that every operand walks as one are merged. */
@@ -180,8 +199,30 @@ struct ad_task {
     uint64_t staging, staging_size; /* where in the scratch two tiles of the widest element fit */
 
     ad_scalars *scalars; /* SCALARS: a block of memory of its own */
+    const ad_rows *program; /* ROWS */
 
     uint64_t scratch; /* bytes */
+};
+
+/* Neighbouring ops of a ROWS program that run together: on numbers, or on elements, a piece at a time. */
+typedef struct ad_pass {
+    const ad_op *ops;
+    uint32_t n_ops;
+    bool by_number;
+} ad_pass;
+
+/* What a ROWS task has beside the space of all elements. */
+struct ad_rows {
+    ad_task numbers; /* the space of the rows alone */
+    const ad_pass *passes;
+    const ad_op *spreads;        /* run once: numbers that are the same for all rows */
+    const uint64_t *tiles;       /* where in the scratch each slot's elements are; those of numbers behind them */
+    const bool *kept;            /* by slot: whether a later pass needs it, so that each piece has a tile of its own */
+    uint32_t n_passes, first, last; /* the first and the last pass over elements */
+    uint32_t n_spreads;
+    int64_t block;          /* lines that go through all passes before the next ones begin */
+    uint64_t table;         /* where in the scratch each piece's slots are listed */
+    uint64_t state;         /* where in the scratch a long row is reduced */
 };
 
 /* One run of a plan. */
@@ -198,7 +239,7 @@ struct ad_frame {
 struct ad_kernels {
     const char *name;
     int64_t vector; /* bytes */
-    ad_task_run *map, *copy, *gather, *scatter, *arg_reduce, *iota, *scalars;
+    ad_task_run *map, *rows, *copy, *gather, *scatter, *arg_reduce, *iota, *scalars;
     void (*gemm[2])(const ad_gemm *); /* f32, f64 */
     uint64_t (*gemm_scratch)(int64_t m, int64_t n, int64_t k, uint32_t itemsize);
     ad_op_run *const *ops[AD_N_LANES];                        /* by lane, then opcode */
@@ -229,10 +270,18 @@ ad_lane ad_lane_of(uint32_t dtype, uint32_t bytes);
 
 /* prepare_scalars.c: everything of a SCALARS task but where its operands lie in memory. */
 ad_status ad_prepare_scalars(const ad_plan *plan, const ad_kernels *kernels, ad_task *task);
+/* prepare_rows.c: whether an operand moves along any of the step's dimensions from this one on. */
+bool ad_moves(const ad_plan *plan, const ad_step *step, const ad_operand *operand, uint32_t from);
 
 /* dispatch.c */
 const ad_kernels *ad_kernels_selected(void);
 const ad_opcode *ad_opcode_numbered(uint32_t number);
+
+/* The role that a row_sum, row_max or row_min has inside its program; 0: it is another opcode. */
+static inline uint32_t ad_row_reduction(uint32_t opcode) {
+    return opcode >= AD_OPCODE_row_sum && opcode <= AD_OPCODE_row_min ? AD_SUM + opcode - AD_OPCODE_row_sum : 0;
+}
+
 extern const ad_kernels ad_kernels_base;
 #if defined(__x86_64__)
 extern const ad_kernels ad_kernels_avx2, ad_kernels_avx512;

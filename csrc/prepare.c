@@ -1,5 +1,5 @@
 /* Makes of a checked plan what runs: merged dimensions, registers that point into memory, tile sizes, scratch. */
-#include "kernels.h"
+#include "prepare.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,23 +11,7 @@ static const int64_t STREAM_LEAST = 512 << 10;      /* bytes of an operand that 
 static const uint32_t STREAM_OPS = 4;               /* with fewer, the hardware's prefetching does better alone */
 static const int64_t LINE_MOST = 256;               /* elements of a line that is packed with others into a tile */
 
-typedef struct maker {
-    const ad_plan *plan;
-    const ad_kernels *kernels;
-    ad_arg *args; /* the next free ones */
-    ad_op *ops;
-    int64_t *dims;
-} maker;
-
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 static int64_t common_divisor(int64_t a, int64_t b) { return b ? common_divisor(b, a % b) : a; }
-
-static int64_t product(const int64_t *shape, uint32_t from, uint32_t to) {
-    int64_t n = 1;
-    for (uint32_t d = from; d < to; d++) n *= shape[d];
-    return n;
-}
 
 static uint64_t saturating(uint64_t a, uint64_t b) {
     uint64_t sum;
@@ -72,9 +56,7 @@ static bool is_empty(const int64_t *window, uint32_t rank) {
     return false;
 }
 
-/* The step's shape and strides, in bytes, without dimensions of size 1 and with those merged that all operands walk as
- * one; kept and reduced dimensions stay apart. */
-static void merge_dims(maker *m, ad_task *task, ad_arg *args) {
+void ad_merge_dims(ad_maker *m, ad_task *task, ad_arg *args) {
     const ad_step *step = task->step;
     const int64_t *shape = m->plan->dims + step->shape;
     layout from[AD_MAX_ARGS];
@@ -131,11 +113,10 @@ static void merge_dims(maker *m, ad_task *task, ad_arg *args) {
             args[i].corner += window[i][2 * d] * to[i][d];
         }
     }
-    task->size = product(merged, 0, task->rank);
+    task->size = ad_product(merged, 0, task->rank);
 }
 
-/* A task with its operands' places in memory; NULL-initialised otherwise. */
-static ad_arg *begin(maker *m, ad_task *task, const ad_step *step) {
+ad_arg *ad_begin_task(ad_maker *m, ad_task *task, const ad_step *step) {
     ad_arg *args = m->args;
     m->args += step->n_operands;
     *task = (ad_task){.step = step, .args = args, .n_args = step->n_operands, .cost = 1};
@@ -153,9 +134,18 @@ static ad_arg *begin(maker *m, ad_task *task, const ad_step *step) {
 
 /* --- MAP --- */
 
+void ad_append_op(ad_maker *m, const ad_instr *instr, uint32_t lane, ad_op op) {
+    ad_lane type = ad_lane_of(instr->dtype, lane);
+    op.line = instr->line;
+    op.run = m->kernels->check_exponents[type];
+    if (instr->opcode == AD_OPCODE_int_pow && op.run) *m->ops++ = op;
+    op.run = m->kernels->ops[type][instr->opcode];
+    *m->ops++ = op;
+}
+
 /* Give each value a slot.  An operand read or written without conversion has one of its own, which can point into its
  * memory; the rest are the program's registers.  `held` says which slot stands for a register just now. */
-static void assign_slots(maker *m, ad_task *task, ad_arg *args) {
+static void assign_slots(ad_maker *m, ad_task *task, ad_arg *args) {
     const ad_step *step = task->step;
     const ad_operand *operands = m->plan->operands + step->operand;
     const ad_instr *instrs = m->plan->instrs + step->instr;
@@ -182,13 +172,9 @@ static void assign_slots(maker *m, ad_task *task, ad_arg *args) {
     for (uint32_t i = 0; i < step->n_instrs; i++) {
         const ad_instr *instr = &instrs[i];
         uint32_t arity = ad_opcode_numbered(instr->opcode)->arity;
-        ad_lane lane = ad_lane_of(instr->dtype, step->lane);
         uint16_t a = held[instr->a], b = arity > 1 ? held[instr->b] : a, c = arity > 2 ? held[instr->c] : a;
         uint16_t dst = writer[instr->dst] == i ? final[instr->dst] : instr->dst;
-        ad_op_run *run = m->kernels->ops[lane][instr->opcode];
-        if (instr->opcode == AD_OPCODE_int_pow && m->kernels->check_exponents[lane])
-            *m->ops++ = (ad_op){m->kernels->check_exponents[lane], dst, a, b, c, instr->line};
-        *m->ops++ = (ad_op){run, dst, a, b, c, instr->line};
+        ad_append_op(m, instr, step->lane, (ad_op){.dst = dst, .a = a, .b = b, .c = c});
         held[instr->dst] = dst;
     }
     task->n_ops = (uint32_t)(m->ops - task->ops);
@@ -197,14 +183,13 @@ static void assign_slots(maker *m, ad_task *task, ad_arg *args) {
 }
 
 /* What moves an operand between memory and its register; NULL where they are alike. */
-static ad_convert *converter(const maker *m, const ad_operand *operand, uint32_t bytes) {
+static ad_convert *converter(const ad_maker *m, const ad_operand *operand, uint32_t bytes) {
     ad_lane lane = ad_lane_of(operand->reg_dtype, bytes);
     if (operand->dtype == operand->reg_dtype && operand->dtype != AD_BOOL) return NULL;
     return operand->role == AD_READ ? m->kernels->load[operand->dtype][lane] : m->kernels->store[lane][operand->dtype];
 }
 
-/* How an operand moves between memory and its register. */
-static void choose_access(const maker *m, const ad_task *task, ad_arg *arg, const ad_operand *operand) {
+void ad_choose_access(const ad_maker *m, const ad_task *task, ad_arg *arg, const ad_operand *operand) {
     arg->convert = converter(m, operand, task->lane);
     bool dense = true, still = true;
     int64_t stride = arg->size;
@@ -217,14 +202,21 @@ static void choose_access(const maker *m, const ad_task *task, ad_arg *arg, cons
     bool once = still && arg->role == AD_READ && !arg->window;
     arg->still = still;
     arg->access = dense ? AD_ACCESS_DENSE : once ? AD_ACCESS_ONCE : AD_ACCESS_WALK;
-    for (int k = 0; k < 2 && dense && arg->window; k++) arg->window[k] *= product(task->shape, 1, task->rank);
+    for (int k = 0; k < 2 && dense && arg->window; k++) arg->window[k] *= ad_product(task->shape, 1, task->rank);
+}
+
+void ad_choose_access_once(const ad_task *task, ad_arg *arg) {
+    uint32_t d = task->rank;
+    int64_t inside = 1;
+    while (d && inside < task->line) inside *= task->shape[--d];
+    while (d && arg->strides[d - 1] == 0) d--;
+    if (d == 0 && arg->role == AD_READ && arg->access == AD_ACCESS_WALK && !arg->window) arg->access = AD_ACCESS_ONCE;
 }
 
 /* A mask's maximum is the minimum of the integers that it is made of, but for those of a byte. */
-static const ad_reducer *choose_reducer(const maker *m, const ad_operand *operand, uint32_t bytes) {
+const ad_reducer *ad_choose_reducer(const ad_maker *m, uint32_t role, uint32_t dtype, uint32_t bytes) {
     static const uint8_t numbers[] = {AD_LANE_U8, AD_LANE_I32, AD_LANE_I64};
-    ad_lane lane = ad_lane_of(operand->reg_dtype, bytes);
-    uint32_t role = operand->role;
+    ad_lane lane = ad_lane_of(dtype, bytes);
     if (lane >= AD_LANE_M8) {
         if (lane != AD_LANE_M8) role = role == AD_MAX ? AD_MIN : AD_MAX;
         lane = (ad_lane)numbers[lane - AD_LANE_M8];
@@ -232,14 +224,13 @@ static const ad_reducer *choose_reducer(const maker *m, const ad_operand *operan
     return &m->kernels->reducers[lane][role - AD_SUM];
 }
 
-/* How many lines of `length` to pack into a tile: a number that gives whole vectors, if there is one. */
-static int64_t pack(int64_t length, int64_t tile, int64_t vector, int64_t lines) {
+int64_t ad_pack(int64_t length, int64_t tile, int64_t vector, int64_t lines) {
     if (lines < 2 || length > LINE_MOST || length * 4 > tile) return 1;
     int64_t most = tile / length, unit = vector / common_divisor(length, vector);
-    return smaller(lines, most >= unit ? most / unit * unit : most);
+    return ad_smaller(lines, most >= unit ? most / unit * unit : most);
 }
 
-static uint32_t levels_of(int64_t count) { /* of a binary counter that counts so far */
+uint32_t ad_levels_of(int64_t count) {
     uint32_t levels = 1;
     while (count >>= 1) levels++;
     return levels;
@@ -256,7 +247,7 @@ static int64_t slots_in_use(const ad_task *task) {
 }
 
 /* Cut the space into lines and tiles, and lay out the scratch: tiles, a staging area, accumulators. */
-static void cut(const maker *m, ad_task *task, ad_arg *args) {
+static void cut(const ad_maker *m, ad_task *task, ad_arg *args) {
     int64_t vector = m->kernels->vector / task->lane;
     uint32_t reduced_end = task->n_outer + task->n_reduced;
     int64_t bytes = TILE_MOST;
@@ -270,29 +261,20 @@ static void cut(const maker *m, ad_task *task, ad_arg *args) {
     task->by_column = task->reduces && reduced_end < task->rank;
     task->outer = 1;
     if (task->by_column) {
-        task->outer = product(task->shape, 0, task->n_outer);
-        task->rows = product(task->shape, task->n_outer, reduced_end);
-        task->line = product(task->shape, reduced_end, task->rank);
+        task->outer = ad_product(task->shape, 0, task->n_outer);
+        task->rows = ad_product(task->shape, task->n_outer, reduced_end);
+        task->line = ad_product(task->shape, reduced_end, task->rank);
     } else if (task->reduces) {
-        task->rows = product(task->shape, 0, task->n_outer);
-        task->line = product(task->shape, task->n_outer, task->rank);
+        task->rows = ad_product(task->shape, 0, task->n_outer);
+        task->line = ad_product(task->shape, task->n_outer, task->rank);
     } else {
         task->line = task->walks ? task->shape[task->rank - 1] : task->size;
         task->rows = task->line ? task->size / task->line : 0;
     }
-    task->group = task->size ? pack(task->line, task->tile, vector, task->outer * task->rows) : 1;
-    if (task->group > 1) { /* what only moves within the line is the same in every tile of whole lines */
-        for (uint32_t i = 0; i < task->n_args; i++) {
-            uint32_t d = task->rank;
-            int64_t inside = 1;
-            while (d && inside < task->line) inside *= task->shape[--d];
-            while (d && args[i].strides[d - 1] == 0) d--;
-            bool walked = args[i].role == AD_READ && args[i].access == AD_ACCESS_WALK && !args[i].window;
-            if (d == 0 && walked) args[i].access = AD_ACCESS_ONCE;
-        }
-    }
+    task->group = task->size ? ad_pack(task->line, task->tile, vector, task->outer * task->rows) : 1;
+    for (uint32_t i = 0; task->group > 1 && i < task->n_args; i++) ad_choose_access_once(task, &args[i]);
 
-    uint32_t levels = levels_of(task->by_column ? task->rows / AD_BLOCK_ROWS + 1 : task->line / AD_CHUNK + 1);
+    uint32_t levels = ad_levels_of(task->by_column ? task->rows / AD_BLOCK_ROWS + 1 : task->line / AD_CHUNK + 1);
     task->streams = task->size * task->lane >= STREAM_LEAST && task->n_ops >= STREAM_OPS;
     /* No gap between tiles: a load stalls on a store shortly before it to the same place modulo 4096. */
     task->tile_stride = bytes;
@@ -300,8 +282,8 @@ static void cut(const maker *m, ad_task *task, ad_arg *args) {
     task->staging_size = (uint64_t)(task->tile * 8 + AD_VECTOR_MAX);
     task->scratch = task->staging + 2 * task->staging_size;
     /* Accumulators: of a tile's columns; of a chunk's lanes, or of as many lines as a tile may hold. */
-    int64_t lanes = task->by_column ? smaller(task->line, task->tile) : task->group;
-    task->state_stride = round_up(lanes, AD_VECTOR_MAX) * task->lane;
+    int64_t lanes = task->by_column ? ad_smaller(task->line, task->tile) : task->group;
+    task->state_stride = ad_round_up(lanes, AD_VECTOR_MAX) * task->lane;
     for (uint32_t i = 0; i < task->n_args; i++) {
         if (args[i].role <= AD_WRITE) continue;
         args[i].state = task->scratch;
@@ -314,15 +296,16 @@ static void cut(const maker *m, ad_task *task, ad_arg *args) {
     }
 }
 
-static void make_map(maker *m, ad_task *task, const ad_step *step) {
-    ad_arg *args = begin(m, task, step);
+static void make_map(ad_maker *m, ad_task *task, const ad_step *step) {
+    ad_arg *args = ad_begin_task(m, task, step);
     const ad_operand *operands = m->plan->operands + step->operand;
-    merge_dims(m, task, args);
+    ad_merge_dims(m, task, args);
     task->lane = step->lane;
     assign_slots(m, task, args);
     for (uint32_t i = 0; i < task->n_args; i++) {
-        choose_access(m, task, &args[i], &operands[i]);
-        if (args[i].role > AD_WRITE) args[i].reducer = choose_reducer(m, &operands[i], step->lane);
+        ad_choose_access(m, task, &args[i], &operands[i]);
+        if (args[i].role > AD_WRITE)
+            args[i].reducer = ad_choose_reducer(m, args[i].role, operands[i].reg_dtype, step->lane);
     }
     cut(m, task, args);
     task->cost = 1 + (int64_t)task->n_ops + task->n_args;
@@ -331,15 +314,15 @@ static void make_map(maker *m, ad_task *task, const ad_step *step) {
 
 /* --- the other kinds --- */
 
-static void make_gemm(maker *m, ad_task *task, const ad_step *step) {
+static void make_gemm(ad_maker *m, ad_task *task, const ad_step *step) {
     const int64_t *shape = m->plan->dims + step->shape;
     uint32_t rank = step->rank;
     int64_t rows = shape[rank - 3], columns = shape[rank - 2], depth = shape[rank - 1];
-    ad_arg *args = begin(m, task, step);
+    ad_arg *args = ad_begin_task(m, task, step);
     for (uint32_t i = 0; i < 3; i++) args[i].strides = m->plan->dims + m->plan->operands[step->operand + i].strides;
     task->shape = shape;
     task->rank = rank;
-    task->size = product(shape, 0, rank - 3); /* how many products */
+    task->size = ad_product(shape, 0, rank - 3); /* how many products */
     task->cost = rows * columns * (depth ? depth : 1);
     task->by_column = columns > 1 && args[2].strides[rank - 2] != 1; /* then c's transpose is computed */
     task->scratch = task->by_column ? m->kernels->gemm_scratch(columns, rows, depth, args[0].size)
@@ -347,8 +330,8 @@ static void make_gemm(maker *m, ad_task *task, const ad_step *step) {
     task->run = ad_run_gemm;
 }
 
-static ad_status make_scalars(maker *m, ad_task *task, const ad_step *step) {
-    ad_arg *args = begin(m, task, step);
+static ad_status make_scalars(ad_maker *m, ad_task *task, const ad_step *step) {
+    ad_arg *args = ad_begin_task(m, task, step);
     task->size = 1;
     task->lane = step->lane;
     task->cost = 1 + (int64_t)step->n_instrs + step->n_operands;
@@ -358,29 +341,30 @@ static ad_status make_scalars(maker *m, ad_task *task, const ad_step *step) {
     return ad_prepare_scalars(m->plan, m->kernels, task);
 }
 
-static ad_status make_task(maker *m, ad_task *task, const ad_step *step) {
+static ad_status make_task(ad_maker *m, ad_task *task, const ad_step *step) {
     ad_arg *args;
     switch (step->kind) {
     case AD_MAP: make_map(m, task, step); return AD_OK;
     case AD_SCALARS: return make_scalars(m, task, step);
+    case AD_ROWS: ad_make_rows(m, task, step); return AD_OK;
     case AD_GEMM: make_gemm(m, task, step); return AD_OK;
     case AD_COPY:
-        args = begin(m, task, step);
-        merge_dims(m, task, args);
+        args = ad_begin_task(m, task, step);
+        ad_merge_dims(m, task, args);
         task->run = m->kernels->copy;
         return AD_OK;
     case AD_ARG_REDUCE:
-        args = begin(m, task, step);
-        merge_dims(m, task, args);
+        args = ad_begin_task(m, task, step);
+        ad_merge_dims(m, task, args);
         task->run = m->kernels->arg_reduce;
         return AD_OK;
     case AD_IOTA:
-        args = begin(m, task, step);
-        merge_dims(m, task, args);
+        args = ad_begin_task(m, task, step);
+        ad_merge_dims(m, task, args);
         task->run = m->kernels->iota;
         return AD_OK;
     }
-    begin(m, task, step);
+    ad_begin_task(m, task, step);
     task->shape = m->plan->dims + step->shape;
     task->rank = step->rank;
     switch (step->kind) {
@@ -405,7 +389,7 @@ static uint64_t work_of(const ad_task *task) {
     case AD_SCATTER_SET:
         n = saturating_product((uint64_t)shape[0], (uint64_t)shape[1] + task->n_args);
         if (task->step->kind == AD_GATHER) return saturating(n, 1);
-        return saturating(n, (uint64_t)product(shape, 1, task->rank) + 1);
+        return saturating(n, (uint64_t)ad_product(shape, 1, task->rank) + 1);
     case AD_GEMM: n = (uint64_t)task->size; break;
     default: /* what is kept counts also where nothing is reduced */
         for (uint32_t d = 0; d < task->rank; d++) n *= (uint64_t)(shape[d] ? shape[d] : 1);
@@ -416,25 +400,31 @@ static uint64_t work_of(const ad_task *task) {
 ad_status ad_prepare(ad_prepared *prepared) {
     const ad_plan *plan = &prepared->plan;
     const ad_plan_header *header = plan->header;
-    size_t n_steps = (size_t)header->steps.count, n_dims = 0;
+    size_t n_steps = (size_t)header->steps.count, n_dims = 0, n_ops = 2 * (size_t)header->instrs.count, rows = 0;
     for (size_t i = 0; i < n_steps; i++) {
         const ad_step *step = &plan->steps[i];
-        if (step->kind == AD_MAP || step->kind == AD_COPY || step->kind == AD_ARG_REDUCE || step->kind == AD_IOTA)
+        if (step->kind == AD_MAP || step->kind == AD_COPY || step->kind == AD_ARG_REDUCE || step->kind == AD_IOTA ||
+            step->kind == AD_ROWS)
             n_dims += (1 + 3 * (size_t)step->n_operands) * (step->rank ? step->rank : 1);
+        if (step->kind != AD_ROWS) continue;
+        n_ops += ad_rows_ops(step);
+        rows += ad_rows_memory(step);
     }
     /* All in one block; an int_pow takes two ops. */
-    size_t ops = n_steps * sizeof(ad_task), args = ops + 2 * (size_t)header->instrs.count * sizeof(ad_op);
-    size_t dims = args + (size_t)header->operands.count * sizeof(ad_arg), size = dims + n_dims * sizeof(int64_t);
+    size_t ops = n_steps * sizeof(ad_task), args = ops + n_ops * sizeof(ad_op);
+    size_t dims = args + (size_t)header->operands.count * sizeof(ad_arg), programs = dims + n_dims * sizeof(int64_t),
+           size = programs + rows;
     char *memory = calloc(1, size ? size : 1);
     if (!memory) return AD_ERROR_MEMORY;
     prepared->memory = memory;
     prepared->tasks = (ad_task *)memory;
     prepared->n_tasks = n_steps;
-    maker m = {.plan = plan,
-               .kernels = prepared->kernels,
-               .args = (ad_arg *)(memory + args),
-               .ops = (ad_op *)(memory + ops),
-               .dims = (int64_t *)(memory + dims)};
+    ad_maker m = {.plan = plan,
+                  .kernels = prepared->kernels,
+                  .args = (ad_arg *)(memory + args),
+                  .ops = (ad_op *)(memory + ops),
+                  .dims = (int64_t *)(memory + dims),
+                  .rows = memory + programs};
     for (size_t i = 0; i < n_steps; i++) {
         ad_task *task = &prepared->tasks[i];
         ad_status status = make_task(&m, task, &plan->steps[i]);

@@ -10,7 +10,7 @@ import numpy as np
 
 import autodiff.ops  # noqa: F401  (declares the primitives)
 from autodiff import ir
-from autodiff.ir import BOOL, DTYPES, FLOAT32, FLOAT64, INT64, OPS, Array, Aval, Dtype, Graph, Shape, Value
+from autodiff.ir import BOOL, DTYPES, FLOAT32, FLOAT64, INT64, OPS, UINT8, Array, Aval, Dtype, Graph, Shape, Value
 
 SHAPES: list[Shape] = [
     (),
@@ -224,6 +224,41 @@ class _Maker:
         elif name != "reduce_sum" and all(x.shape[i] for i in axes):
             self.add(OPS[name](x, axes=axes), x)
 
+    def rows(self) -> None:
+        """A reduction along rows, spread over them again: x - max(x), x / sum(x) ..."""
+        x = self.pick(lambda v: v.ndim > 0 and v.size > 0 and v.dtype not in (BOOL, UINT8))
+        if x is None:
+            return
+        n = self.rng.randrange(x.ndim)
+        name = self.rng.choice(["reduce_sum", "reduce_max", "reduce_min"])
+        number = OPS[name](x, axes=tuple(range(n, x.ndim)))
+        rough = name == "reduce_sum" and ir.is_float(x.dtype)
+        self.add(number, x, rough=rough)
+        if ir.is_float(x.dtype) and self.rng.random() < 0.5:
+            number = OPS["abs"](number) + 1.0
+        spread = OPS["broadcast"](number, shape=x.shape, axes=tuple(range(n)))
+        if self.rng.random() < 0.3 and not rough:
+            mask = OPS[self.rng.choice(["eq", "lt"])](x, spread)
+            self.add(OPS["select"](mask, spread, self.like(x)) if self.rng.random() < 0.5 else mask, x)
+        elif ir.is_float(x.dtype) and number.node.op is OPS["add"]:
+            self.add(OPS["div"](x, spread), x, rough=rough)
+        else:
+            self.add(OPS[self.rng.choice(["sub", "add", "mul"])](x, spread), x, rough=rough)
+
+    def labels(self) -> None:
+        """One element of each row, or a row with one."""
+        x = self.pick(lambda v: v.ndim == 2 and v.size > 0 and v.dtype != BOOL)
+        if x is None:
+            return
+        n, length = x.shape
+        count = ir.constant(np.arange(n)) if self.rng.random() < 0.5 else ir.iota(n, INT64)
+        index = ir.constant(np.array([self.rng.randrange(-length, length) for _ in range(n)], np.int64))
+        picked = OPS["gather"](x, count, index)
+        self.add(picked, x)
+        if self.rng.random() < 0.5:
+            number = self.like(picked)
+            self.add(OPS["scatter_add"](number, count, index, shape=x.shape), number)
+
     def position(self) -> None:
         x = self.pick(lambda v: v.ndim > 0 and v.size > 0 and v not in self.rough)
         if x is not None:
@@ -290,7 +325,8 @@ def _twice(x: Array) -> tuple[Array, Array]:
 MOVES = [
     *["binary"] * 6, *["unary"] * 2, *["floating"] * 6, *["compare"] * 3, *["logic"] * 2, *["select"] * 3,
     *["convert"] * 2, *["broadcast"] * 2, "same", "reshape", "reshape", "transpose", "transpose", "slice", "slice",
-    "pad", "pad", "concatenate", "concatenate", *["reduce"] * 4, "position", "gather", "scatter", *["product"] * 3,
+    "pad", "pad", "concatenate", "concatenate", *["reduce"] * 4, *["rows"] * 4, "labels",
+    "labels", "position", "gather", "scatter", *["product"] * 3,
     "host", "iota",
 ]  # fmt: skip
 ELEMENTWISE = [

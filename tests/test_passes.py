@@ -232,15 +232,60 @@ def test_elementwise_chain_and_its_sums_are_one_step() -> None:
 
 
 def test_reductions_that_split_the_space_differently_are_two_steps() -> None:
-    assert len(steps(compiled(lambda x: [_sum(OPS["exp"](x), 0), _sum(OPS["exp"](x), 1)], M))) == 2
+    cube = ((3, 4, 5), FLOAT64)
+    assert len(steps(compiled(lambda x: [_sum(OPS["exp"](x), 0), _sum(OPS["exp"](x), 1)], cube))) == 2
 
 
-def test_softmax_is_a_step_a_stage() -> None:
-    def softmax(x: Value) -> Value:
-        e = OPS["exp"](x - _spread(OPS["reduce_max"](x, axes=(1,)), x.shape, 0))
-        return e / _spread(_sum(e, 1), x.shape, 0)
+def test_sums_along_rows_and_over_all_rows_are_one_step() -> None:
+    def function(x: Value) -> list[Value]:
+        y = OPS["exp"](x)
+        return [_sum(y, 0), _sum(y, 1), _sum(y)]
 
-    assert steps(compiled(softmax, ((40, 30), FLOAT64))) == ["reduce_max", "fused: sub exp reduce_sum", "div"]
+    assert steps(compiled(function, M)) == ["rows: exp reduce_sum reduce_sum reduce_sum"]
+
+
+def _softmax(x: Value) -> Value:
+    leading = tuple(range(x.ndim - 1))
+    e = OPS["exp"](x - _spread(OPS["reduce_max"](x, axes=(x.ndim - 1,)), x.shape, *leading))
+    return e / _spread(_sum(e, x.ndim - 1), x.shape, *leading)
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (5, 600), (2, 3, 4, 50), (100, 1, 7), (2, 10000)])
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
+def test_softmax_is_one_step(shape: Shape, dtype: Dtype) -> None:
+    assert steps(compiled(_softmax, (shape, dtype))) == ["rows: reduce_max sub exp reduce_sum div"]
+
+
+def test_rows_that_do_not_stay_in_the_cache_are_a_step_a_stage() -> None:
+    assert steps(compiled(_softmax, ((2, 60000), FLOAT32))) == ["reduce_max", "fused: sub exp reduce_sum", "div"]
+    assert steps(compiled(_softmax, ((2, 100000), FLOAT32))) == ["reduce_max", "fused: sub exp reduce_sum", "div"]
+
+
+def test_rows_of_nothing_and_no_rows() -> None:
+    for shape in ((0, 5), (5, 0)):
+        g = graph(lambda x: x + _spread(_sum(x, 1), x.shape, 0), (shape, FLOAT64))
+        (got,) = compile_graph(g).run_flat([np.zeros(shape)])
+        assert got.shape == shape
+
+
+def test_a_row_that_leaves_and_comes_back_is_two_steps() -> None:
+    def function(x: Value, w: Value) -> Value:
+        return _softmax(_dot(_softmax(x), w))
+
+    names = steps(compiled(function, ((40, 30), FLOAT64), ((30, 30), FLOAT64)))
+    softmax = "rows: reduce_max sub exp reduce_sum div"
+    assert names == [softmax, "dot_general", softmax]
+
+
+def test_numbers_used_in_another_order_are_stored() -> None:
+    def function(x: Value) -> Value:
+        sums = _sum(x, 1)
+        turned = OPS["slice"](sums, starts=(7,), steps=(-1,), shape=(8,))
+        return x * _spread(sums, (8, 8), 0) + _spread(turned, (8, 8), 0) + _spread(sums, (8, 8), 1)
+
+    executable = compiled(function, ((8, 8), FLOAT64))
+    assert len(steps(executable)) == 2
+    assert executable.plan.arena_size == 64
 
 
 def test_shapes_that_differ_by_dimensions_of_one_share_a_step() -> None:
@@ -302,9 +347,11 @@ def test_cheap_values_are_computed_again() -> None:
         return centred / _spread(_sum(centred * centred, 1) + 1.0, shape, 0)
 
     executable = compiled(normalise, (shape, FLOAT64))
+    assert executable.plan.arena_size == 0  # it runs row by row
+    executable = compile_graph(graph(normalise, (shape, FLOAT64)), passes=ALL - {"rows"})
     assert executable.plan.arena_size < 100 * 50 * 8
     assert steps(executable) == ["reduce_sum", "div", "fused: sub mul reduce_sum", "add", "div"]
-    without = compile_graph(graph(normalise, (shape, FLOAT64)), passes=ALL - {"recompute"})
+    without = compile_graph(graph(normalise, (shape, FLOAT64)), passes=ALL - {"rows", "recompute"})
     assert without.plan.arena_size > 100 * 50 * 8
 
 

@@ -137,7 +137,38 @@ def index_plan() -> Plan:
     return plan
 
 
-PLAN_MAKERS = (map_plan, window_plan, integer_plan, scalars_plan, gemm_and_copy_plan, index_plan)
+def rows_plan() -> Plan:
+    """A softmax of masked rows in small, with all kinds of results."""
+    plan = Plan()
+    x, mask, bias = plan.input(24 * 4), plan.input(24), plan.constant(np.arange(6.0))
+    labels = plan.constant(np.array([0, 5, -1, -6]))
+    y, sums, columns, most = plan.output(24 * 4), plan.output(4 * 4), plan.output(6 * 8), plan.arena(4)
+    operands = [
+        Operand(READ, x, "float32", [6, 1], 0),
+        Operand(READ, mask, "bool", [-6, 1], 1, offset=18),
+        Operand(READ, bias, "float64", [0, -1], 2, "float32", offset=5),
+        Operand(READ, labels, "int64", [1, 0], 5, "position"),
+        Operand(WRITE, y, "float32", [6, 1], 4),
+        Operand(WRITE, sums, "float32", [1, 0], 3),
+        Operand(SUM, columns, "float64", [0, 1], 4, "float32"),
+        Operand(MAX, most, "float32", [0, 0], 3),
+    ]
+    instrs = [
+        ("row_max", "float32", 3, [0]),
+        ("sub", "float32", 4, [0, 3]),
+        ("select", "float32", 4, [1, 4, 2]),
+        ("row_sum", "float32", 3, [4]),
+        ("sqrt", "float32", 3, [3]),
+        ("div", "float32", 4, [4, 3]),
+        ("pick", "float32", 3, [4, 5]),
+        ("place", "float32", 0, [3, 5]),
+        ("sub", "float32", 4, [4, 0]),
+    ]
+    plan.step(lib.AD_ROWS, [4, 6], operands, instrs, lane=4, n_registers=6, n_outer=1)
+    return plan
+
+
+PLAN_MAKERS = (map_plan, window_plan, integer_plan, scalars_plan, gemm_and_copy_plan, index_plan, rows_plan)
 PLANS = {plan.__name__: plan().to_bytes() for plan in PLAN_MAKERS}
 
 

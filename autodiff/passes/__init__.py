@@ -2,9 +2,9 @@
 
 From graph to graph: `canonical` (always), `simplify` and a part of `recompute`.  From graph to schedule: `views` (read
 values through offsets, strides and windows instead of copying them, and make parts where the whole is), `fuse` (regions
-of nodes that run together), `sink` (nodes to where they are needed), `recompute` (what is cheaper to compute again than
-to store), `reuse` (memory of values that are needed no more).  Each can be switched off; the results stay the same to
-the bit.
+of nodes that run together), `sink` (nodes to where they are needed), `rows` (regions of several stages that each row of
+a space goes through while it is in the cache), `recompute` (what is cheaper to compute again than to store), `reuse`
+(memory of values that are needed no more).  Each can be switched off; the results stay the same to the bit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PIPELINE: tuple[tuple[str, Pass], ...] = (
 )
 """Passes from graph to graph, in order."""
 
-ALL = frozenset({"simplify", "views", "fuse", "sink", "recompute", "reuse"})
+ALL = frozenset({"simplify", "views", "fuse", "sink", "rows", "recompute", "reuse"})
 """Everything that can be switched off."""
 
 

@@ -20,13 +20,11 @@ stage), so these are the regions, except that
 *Sinking.*  The levels place a node as early as possible: `1 - y * y`, which only the backward pass needs, in the
 forward region that makes `y`.  A node whose users are all in one later region, where they could take it from a
 register, moves there, if then no more bytes have to be stored.
-
-Regions run in the order of the program, as far as their dependencies allow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -47,13 +45,14 @@ _CONVERT = OPS["convert"]
 class Region:
     """Nodes that run together: one of any kind, or elementwise ones and reductions over the space of their operands."""
 
-    __slots__ = ("lane", "nodes", "space", "split")
+    __slots__ = ("lane", "nodes", "rows", "space", "split")
 
     def __init__(self, nodes: list[Node], space: Shape = (), lane: int = 0, split: tuple[int, int, int] | None = None):
         self.nodes = nodes
         self.space = space
         self.lane = lane  # 0: not a region of the tile machine
         self.split = split
+        self.rows = 0  # how many leading dimensions of the space count rows; 0: it is not one of rows (rows.py)
 
 
 def lane_of_mask(node: Node, hint: int) -> int:
@@ -66,17 +65,12 @@ def regions(
     nodes: list[Node],
     outputs: Collection[Value],
     views: dict[Value, View],
-    overwrites: Mapping[Value, Value],
     *,
     fuse: bool,
     sink: bool,
 ) -> list[Region]:
-    """The nodes that compute something, in the order they run in.
-
-    `overwrites` maps values to the inputs in whose memory they had best be made: after all else that reads those, if
-    it can be.
-    """
-    return _Fusion(nodes, outputs, views).run(overwrites, sink) if fuse else list(_one_by_one(nodes, views))
+    """The nodes that compute something, in any order."""
+    return _Fusion(nodes, outputs, views).run(sink) if fuse else list(_one_by_one(nodes, views))
 
 
 def _one_by_one(nodes: list[Node], views: dict[Value, View]) -> Iterator[Region]:
@@ -109,14 +103,13 @@ class _Fusion:
         self.askew: dict[Node, set[Value]] = {}  # those of them that they do not see as a register holds them
         self.inner: dict[Value, int] = {}  # uses of a value from a register
         self.users: dict[Value, list[Node]] = {}  # the others, by which it has to be in memory
-        self.continues: dict[Node, Node] = {}  # the first nodes of pieces that were cut: of one, and of that before it
         self.outputs = {views[y].root if y in views else y for y in outputs}
 
-    def run(self, overwrites: Mapping[Value, Value], sink: bool) -> list[Region]:
+    def run(self, sink: bool) -> list[Region]:
         self.level()
         if sink:
             self.sink()
-        return self.in_order(self.cut(), overwrites)
+        return self.cut()
 
     # ---- stages ----
 
@@ -328,11 +321,7 @@ class _Fusion:
                 size *= d
             parts = [group] if size <= SMALL or len(group) == 1 else self.connected(group)
             for part in parts:
-                before = None
                 for piece in self.pieces(part, MOST_SMALL if size <= SMALL else MOST_OPERANDS):
-                    if before is not None:
-                        self.continues[piece[0]] = before
-                    before = piece[0]
                     reduces = key in self.splits and any(node.op in REDUCTIONS for node in piece)
                     made.append(Region(piece, space, lane, self.splits[key] if reduces else None))
         return made
@@ -389,70 +378,6 @@ class _Fusion:
             left[node] = uses.get(node, 0)
             kept += 1
         yield part[begin:]
-
-    # ---- order ----
-
-    def in_order(self, made: list[Region], overwrites: Mapping[Value, Value]) -> list[Region]:
-        """Topologically sorted; of those that could run next, the one that the program began first."""
-        made.sort(key=_first_serial)
-        owner: dict[Node, int] = {}
-        for i, region in enumerate(made):
-            owner.update(dict.fromkeys(region.nodes, i))
-        needs: list[set[int]] = [set() for _ in made]
-        for x, users in self.users.items():
-            for user in users:
-                needs[owner[user]].add(owner[x.node])
-        for piece, before in self.continues.items():
-            needs[owner[piece]].add(owner[before])
-        if not overwrites and all(max(needed, default=-1) < i for i, needed in enumerate(needs)):
-            return made
-        readers: dict[Value, set[int]] = {x: set() for x in overwrites.values()}
-        for node in self.nodes if readers else ():
-            for x in readers.keys() & self.sources.get(node, node.inputs):
-                readers[x].add(owner[node])
-        rather_after: dict[int, set[int]] = {}
-        for y, x in overwrites.items():
-            if y.node in owner:
-                rather_after.setdefault(owner[y.node], set()).update(readers[x] - {owner[y.node]})
-        return [made[i] for i in _sorted(needs, rather_after)]
-
-
-def _sorted(needs: list[set[int]], rather_after: dict[int, set[int]]) -> list[int]:
-    """The lowest number next that needs nothing to come; one that had rather wait for others, if there is no other."""
-    followers: list[list[int]] = [[] for _ in needs]
-    for i, needed in enumerate(needs):
-        for j in needed:
-            followers[j].append(i)
-    wishers: dict[int, list[int]] = {}
-    for i, wished in rather_after.items():
-        for j in wished:
-            wishers.setdefault(j, []).append(i)
-    wishes = {i: len(wished) for i, wished in rather_after.items()}
-    waiting = [len(needed) for needed in needs]
-    ready = [i for i, n in enumerate(waiting) if not n and not wishes.get(i)]  # sorted, hence a heap
-    reluctant = [i for i, n in enumerate(waiting) if not n and wishes.get(i)]
-    order: list[int] = []
-    done: set[int] = set()
-    while ready or reluctant:
-        i = heappop(ready or reluctant)
-        if i in done:
-            continue
-        done.add(i)
-        order.append(i)
-        for j in followers[i]:
-            waiting[j] -= 1
-            if not waiting[j]:
-                heappush(reluctant if wishes.get(j) else ready, j)
-        for j in wishers.get(i, ()):
-            wishes[j] -= 1
-            if not wishes[j] and not waiting[j]:
-                heappush(ready, j)
-    assert len(order) == len(needs), "regions depend on each other"
-    return order
-
-
-def _first_serial(region: Region) -> int:
-    return region.nodes[0].serial
 
 
 def _bytes(aval: Aval) -> int:

@@ -6,7 +6,7 @@ from bisect import bisect_left, insort
 from operator import attrgetter
 from typing import Any
 
-from autodiff.passes.steps import ARENA, WRITE, Schedule, Step, Storage, last_reads, may_overwrite
+from autodiff.passes.steps import ARENA, PROGRAMS, WRITE, Schedule, Step, Storage, last_reads, may_overwrite
 
 ALIGNMENT = 64
 
@@ -34,7 +34,7 @@ def assign(schedule: Schedule, *, reuse: bool = True) -> int:
         ends[storage.last].append(storage)
     arena = _Arena()
     for step, fresh, dying in zip(schedule.steps, begins, ends, strict=True):
-        taken = _in_place(step, fresh, dying) if reuse and fresh and dying and step.kind == "map" else {}
+        taken = _in_place(step, fresh, dying) if reuse and fresh and dying and step.kind in PROGRAMS else {}
         for storage in fresh:
             old = taken.get(storage)
             storage.offset = arena.take(storage.size) if old is None else old.offset

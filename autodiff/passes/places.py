@@ -62,7 +62,7 @@ class Places:
         step = self.owners.pop(root, None)
         if step is not None:
             dtype = root.aval.dtype
-            strides = storage.strides or dense(step.shape)
+            strides = step.layout(root.aval.shape, storage.strides)
             step.operands.append(Operand(WRITE, storage, dtype, 0, strides, dtype, step.refs[root]))
         return storage
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from autodiff.ir import BOOL, OPS, Dtype, Node, Value, constant_op
+from autodiff.ir import BOOL, OPS, Dtype, Node, Shape, Value, constant_op
 from autodiff.passes import fuse
 from autodiff.passes.canonical import REDUCTIONS
 from autodiff.passes.places import Places, bytes_of
 from autodiff.passes.steps import READ, WRITE, Operand, Step
 from autodiff.passes.views import dense, is_dense, squeezed, squeezed_strides, squeezed_window
 
-_ROLES = dict(zip(REDUCTIONS, ("sum", "max", "min"), strict=True))
+ROLES_OF = dict(zip(REDUCTIONS, ("sum", "max", "min"), strict=True))
 _CONVERT, _POW = OPS["convert"], OPS["pow"]
 _SPECIAL = {*REDUCTIONS, _CONVERT, OPS["identity"], OPS["stop_gradient"]}
 
@@ -43,7 +43,6 @@ class Program:
         self.recompute = recompute and _size(step) > fuse.SMALL
         self.step = step
         self.refs = step.refs
-        self.strides = dense(step.shape)
         self.loads: dict[Any, int] = {}
 
     def add(self, nodes: list[Node]) -> None:
@@ -52,7 +51,7 @@ class Program:
         for node in nodes:
             op = node.op
             if op in _SPECIAL:
-                if op in _ROLES:
+                if op in ROLES_OF:
                     self.reduce(node)
                     continue
                 if self.narrow(node):
@@ -82,7 +81,7 @@ class Program:
                 read: set[Value] = set()
                 if self.can_recompute(x, nodes, read, DEPTH) and len(read) <= 2 and _worth(read, x):
                     return self.compute_again(nodes)
-            operand = Operand(READ, places.storage(x), own, 0, self.strides, own)
+            operand = Operand(READ, places.storage(x), own, 0, step.layout(shape), own)
             ref = self.refs[x] = ~len(step.operands)
             step.operands.append(operand)
             return ref
@@ -93,7 +92,7 @@ class Program:
                 self.refs[x] = held
                 return held
         storage, offset, strides, window = places.access(x)
-        strides, window = squeezed_strides(shape, strides), squeezed_window(shape, window)
+        strides, window = self.over_space(squeezed_strides(shape, strides)), squeezed_window(shape, window)
         key = (storage, offset, strides, window, dtype)
         known = self.loads.get(key)
         if known is None:
@@ -102,6 +101,10 @@ class Program:
         if dtype == own:
             self.refs[x] = known
         return known
+
+    def over_space(self, strides: Shape) -> Shape:
+        """Strides over a value's own dimensions as strides over the step's."""
+        return strides
 
     def can_recompute(self, x: Value, nodes: list[Node], read: set[Value], depth: int) -> bool:
         """Whether a value can be had without storing anything; by which nodes, and what they read from memory."""
@@ -152,7 +155,8 @@ class Program:
             return False
         ref = self.refs[x] if x in self.refs else self.load(x)
         storage = self.places.result(node)
-        self.step.operands.append(Operand(WRITE, storage, dtype, 0, storage.strides or self.strides, own, ref))
+        strides = self.step.layout(node.aval.shape, storage.strides)
+        self.step.operands.append(Operand(WRITE, storage, dtype, 0, strides, own, ref))
         return True
 
     def convert(self, node: Node) -> tuple[int, bool]:
@@ -176,7 +180,7 @@ class Program:
         space, outer, reduced = step.shape, step.outer, step.reduced
         kept = dense(space[:outer] + space[outer + reduced :])
         strides = kept[:outer] + (0,) * reduced + kept[outer:]
-        step.operands.append(Operand(_ROLES[node.op], storage, dtype, 0, strides, dtype, ref))
+        step.operands.append(Operand(ROLES_OF[node.op], storage, dtype, 0, strides, dtype, ref))
 
 
 def _conversion(source: Dtype, target: Dtype) -> tuple[str, Dtype]:

@@ -13,10 +13,13 @@ import numpy as np
 
 from autodiff.ir import INT64, OPS, Dtype, Graph, Line, Literal, Node, Op, Shape, Value, constant_op, full_op, literal
 from autodiff.passes.fuse import Region, regions
+from autodiff.passes.order import in_order
 from autodiff.passes.parts import place_parts
 from autodiff.passes.places import Access, Places, bytes_of
 from autodiff.passes.products import merged, product_layout
 from autodiff.passes.program import Program
+from autodiff.passes.row_program import RowProgram
+from autodiff.passes.rows import row_regions
 from autodiff.passes.steps import (
     ARENA,
     CONSTANT,
@@ -44,6 +47,7 @@ def schedule(
     *,
     fuse: bool = True,
     sink: bool = True,
+    rows: bool = True,
     recompute: bool = True,
     view: bool = True,
 ) -> Schedule:
@@ -51,7 +55,7 @@ def schedule(
 
     `donated` maps inputs to the outputs that are to be made in their memory.
     """
-    return _Scheduler(graph, dict(donated or {}), view, recompute).run(fuse, sink)
+    return _Scheduler(graph, dict(donated or {}), view, recompute).run(fuse, sink, rows)
 
 
 class Move(NamedTuple):
@@ -83,7 +87,7 @@ class _Scheduler:
             self.places.storages[x] = storage
             self.inputs.append(storage)
 
-    def run(self, fuse: bool, sink: bool) -> Schedule:
+    def run(self, fuse: bool, sink: bool, rows: bool) -> Schedule:
         graph = self.graph
         copies = self.claim_outputs()
         if self.view:
@@ -92,7 +96,7 @@ class _Scheduler:
         for y, target in early:
             self.copy(y, target)
         overwrites = {self.places.root(graph.outputs[j]): graph.inputs[i] for i, j in self.donated.items()}
-        for region in regions(graph.nodes, graph.outputs, self.places.views, overwrites, fuse=fuse, sink=sink):
+        for region in self.regions(overwrites, fuse=fuse, sink=sink, rows=rows):
             if region.lane:
                 self.run_region(region)
             else:
@@ -108,6 +112,16 @@ class _Scheduler:
         for source, target, shape, dtype in last:
             self.move(source, target, shape, dtype)
         return Schedule(self.steps, self.inputs, self.outputs, self.donated, self.hosts)
+
+    def regions(self, overwrites: Mapping[Value, Value], *, fuse: bool, sink: bool, rows: bool) -> list[Region]:
+        """What runs together, in the order it runs in."""
+        nodes, views = self.graph.nodes, self.places.views
+        made = regions(nodes, self.graph.outputs, views, fuse=fuse, sink=sink)
+        if not fuse:
+            return made
+        if rows:
+            made = row_regions(made, views)
+        return in_order(made, views, overwrites)
 
     # ---- memory ----
 
@@ -224,15 +238,19 @@ class _Scheduler:
     # ---- regions ----
 
     def run_region(self, region: Region) -> None:
-        kind = "map" if region.space or region.split else "scalars"
+        kind = "rows" if region.rows else "map" if region.space or region.split else "scalars"
         step = Step(kind, region.space, "", region.nodes[0].line)
         step.lane = region.lane
-        if region.split is not None:
-            step.outer, step.reduced, _ = region.split
-        Program(self.places, step, self.recompute).add(region.nodes)
+        if region.rows:
+            step.outer = region.rows
+            RowProgram(self.places, step, recompute=False).add(region.nodes)
+        else:
+            if region.split is not None:
+                step.outer, step.reduced, _ = region.split
+            Program(self.places, step, self.recompute).add(region.nodes)
         names = [node.op.name for node in region.nodes[:9]]
         if len(names) > 1:
-            step.name = f"fused: {' '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+            step.name = f"{'rows' if region.rows else 'fused'}: {' '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
         else:
             step.name = names[0]
         self.steps.append(step)

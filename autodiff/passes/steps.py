@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from autodiff.ir import Dtype, Line, Shape, Value
-from autodiff.passes.views import Window
+from autodiff.passes.views import Window, dense, squeezed
 
 INPUT, OUTPUT, CONSTANT, ARENA = "input", "output", "constant", "arena"
 READ, WRITE = "read", "write"
+PROGRAMS = ("map", "rows")
+
+POSITION: Dtype = np.dtype([("position", np.int64)])
+"""Of a register, in a step of rows: what an int64 in memory becomes there, a place in the row."""
 
 
 class Storage:
@@ -80,6 +86,15 @@ class Step:
         self.detail: Any = 0
         self.refs: dict[Value, int] = {}  # what its registers hold, of the graph's values
 
+    def layout(self, shape: Shape, strides: Shape | None = None) -> Shape:
+        """The strides over the step's space of a value of this shape: one after the other, or under `strides`.
+
+        In a step of rows that may be one number a row.
+        """
+        if self.kind == "rows" and squeezed(shape) != self.shape:
+            return (strides or dense(self.shape[: self.outer])) + (0,) * (len(self.shape) - self.outer)
+        return strides or dense(self.shape)
+
     @property
     def stores(self) -> bool:
         """Whether it writes to memory at all."""
@@ -106,7 +121,7 @@ class Schedule(NamedTuple):
 
 def last_reads(step: Step) -> dict[Storage, tuple[int, Dtype, Shape]]:
     """What of a step's memory could be written to while the step runs: after which instr, in which layout."""
-    if step.kind != "map":
+    if step.kind not in PROGRAMS:
         return {}
     last: dict[int, int] = {}
     for i, instr in enumerate(step.instrs):
