@@ -25,8 +25,8 @@ DTYPES = {
     "int64": lib.AD_I64,
     "float32": lib.AD_F32,
     "float64": lib.AD_F64,
-    "position": lib.AD_POSITION,
 }
+REG_DTYPES = {**DTYPES, "position": lib.AD_POSITION}
 READ, WRITE, SUM, MAX, MIN = lib.AD_READ, lib.AD_WRITE, lib.AD_SUM, lib.AD_MAX, lib.AD_MIN
 
 
@@ -153,7 +153,7 @@ class Plan:
         """Instrs are (opcode, dtype, dst, sources)."""
         first_operand, first_instr = len(self.parts["operands"]), len(self.parts["instrs"])
         for o in operands:
-            reg_dtype = DTYPES[o.reg_dtype or o.dtype]
+            reg_dtype = REG_DTYPES[o.reg_dtype or o.dtype]
             row = (o.role, o.buffer, DTYPES[o.dtype], reg_dtype, o.reg, 0, o.offset, self.dims(o.strides))
             self.parts["operands"].append(row)
         for name, dtype, dst, sources in instrs:
