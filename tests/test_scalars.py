@@ -26,7 +26,7 @@ from native_plans import (
     run_map,
 )
 from native_plans import run as run_plan
-from random_graphs import ELEMENTWISE, random_case, rounding, same_bits
+from random_graphs import ELEMENTWISE, random_case, rounding
 from test_native import EVERY_OP, numbers, op_types, same
 from test_passes import check_passes_change_no_bit, graph, property_test
 
@@ -225,8 +225,8 @@ def test_random_graphs(seed: int, size: int) -> None:
     moves = rounding(case.graph, case.arrays)
     for got, want, exact, move in zip(results, wants, case.exact, moves, strict=True):
         if exact:
-            assert same_bits(np.asarray(got), want)
-        elif np.isfinite(move).all() and np.isfinite(want).all():
+            np.testing.assert_array_equal(got, want)  # which of two equal zeros is a maximum is left open
+        elif want.dtype.kind == "f" and np.isfinite(move).all() and np.isfinite(want).all():
             unit = float(np.finfo(want.dtype).eps) * np.abs(want).max(initial=1)
             np.testing.assert_allclose(got, want, rtol=0, atol=30 * (move.max() + unit))
     check_passes_change_no_bit(case, rng)
