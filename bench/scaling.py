@@ -7,7 +7,7 @@ once with a number for its angle and once with 100 of them: deep, nothing folds,
 step has to be kept.  For the arrays it is a function that needs its argument three times, as mean and standard
 deviation have to be known before the rest: a few nodes whatever the size.
 
-Each point is measured in a fresh process.  *Arena* is the memory for values between the steps of a plan, *live* the
+Each point is measured in a fresh process; times are of the processor, of which one thread uses all.  *Arena* is the memory for values between the steps of a plan, *live* the
 largest number of bytes of such values that are needed at one time: what the arena cannot be smaller than, with the
 steps in this order.  *Peak* is by how much the process has grown, from before it compiled until after it ran.
 With --out: scaling.json, scaling.md and, with matplotlib, scaling.png.
@@ -43,7 +43,7 @@ from compile_time import OPERATIONS_PER_STEP, pendulum
 NODES_PER_STEP = 2.4 * OPERATIONS_PER_STEP
 """About: what differentiating and simplifying make of a step."""
 
-SECONDS = 1.0
+SECONDS = 0.5
 """To run each point."""
 
 
@@ -53,12 +53,12 @@ class Point(NamedTuple):
     nodes: int
     size: int
     compile: float  # seconds of processor time to trace, differentiate, optimise and make the plan
-    run: float  # seconds
+    run: float  # seconds of processor time, the median
     arena: int  # bytes, as all that follow
     live: int
     peak: int
     plan: int
-    bound: float | None = None  # seconds to read the arguments and write the results once, in C
+    bound: float | None = None  # seconds of processor time to read the arguments and write the results once, in C
 
 
 def standardised(x: Any) -> Any:
@@ -76,21 +76,26 @@ def measure_graph(nodes: int, size: int) -> Point:
 def measure_array(size: int) -> Point:
     x = np.random.default_rng(0).standard_normal(size)
     call = one_pass([x], [x, np.zeros(())])
-    return measure(standardised, x)._replace(bound=statistics.median(batches(call, [x], SECONDS / 2)))
+    return measure(standardised, x)._replace(bound=run_time(call, x))
 
 
 def measure(function: Callable[[Any], Any], x: Any) -> Point:
-    ad.compile(ad.value_and_grad(lambda x: np.sum(np.sin(x))))(x)  # what is done once a process is no part of it
+    ad.compile(ad.value_and_grad(lambda x: np.sum(np.sin(x))))(np.ones(3))  # what a process does once is no part of it
     before = peak_memory()
     began = time.process_time()
     executable = ad.compile(ad.value_and_grad(function)).lower(x)
     seconds = time.process_time() - began
-    run = statistics.median(batches(executable, [x], SECONDS))
+    run = run_time(executable, x)
     plan = executable.plan
     assert executable.graph is not None
     grown = peak_memory() - before
     nodes, memory = len(executable.graph.nodes), [plan.arena_size, plan.live_bytes, grown, len(plan.data)]
     return Point(nodes, np.size(x), seconds, run, *memory)
+
+
+def run_time(call: Callable[[Any], Any], x: Any) -> float:
+    call(x)  # asks for memory, which it then keeps
+    return statistics.median(batches(call, [x], SECONDS, time.process_time))
 
 
 def peak_memory() -> int:
@@ -114,9 +119,11 @@ def powers_of_ten(least: int, most: int) -> list[int]:
 def markdown(graphs: Sequence[Point], arrays: Sequence[Point]) -> Iterator[str]:
     yield "# Scaling"
     yield ""
-    yield "Written by `bench/scaling.py`, which says what is measured; one thread, medians."
+    yield "Written by `bench/scaling.py`, which says what is measured; one thread, medians of processor time."
     yield ""
-    yield f"{time.strftime('%Y-%m-%d')}: `{' '.join(['python', *sys.argv])}`"
+    yield f"- date: {time.strftime('%Y-%m-%d')}"
+    yield f"- load: {os.getloadavg()[0]:.1f} processes ready to run on {os.cpu_count()} cores"
+    yield f"- command: {' '.join(['python', *sys.argv])}"
     for size in dict.fromkeys(point.size for point in graphs):
         yield ""
         yield f"## Graphs {'of scalars' if size == 1 else f'of arrays of {size} numbers'}"
@@ -167,14 +174,14 @@ def plot(graphs: Sequence[Point], arrays: Sequence[Point], path: Path) -> None:
         time_by_nodes.plot(nodes, [p.compile for p in points], "o" + style, color="C0", label=f"compile, {of}")
         time_by_nodes.plot(nodes, [p.run for p in points], "o" + style, color="C1", label=f"run, {of}")
         for name, colour in (("peak", "C2"), ("plan", "C4"), ("arena", "C0"), ("live", "C1")):
-            amounts = [getattr(p, name) for p in points]
+            amounts = [getattr(p, name) or np.nan for p in points]
             memory_by_nodes.plot(nodes, amounts, "o" + style, color=colour, label=f"{name}, {of}")
     sizes = [p.size for p in arrays]
     time_by_size.plot(sizes, [p.compile for p in arrays], "o-", color="C0", label="compile")
     time_by_size.plot(sizes, [p.run for p in arrays], "o-", color="C1", label="run")
     time_by_size.plot(sizes, [p.bound for p in arrays], "k:", label="one pass in C")
     for name, colour in (("peak", "C2"), ("arena", "C0"), ("live", "C1")):
-        memory_by_size.plot(sizes, [getattr(p, name) for p in arrays], "o-", color=colour, label=name)
+        memory_by_size.plot(sizes, [getattr(p, name) or np.nan for p in arrays], "o-", color=colour, label=name)
     memory_by_size.plot(sizes, [16 * n for n in sizes], "k:", label="argument and gradient")
     for panel, x, y in (
         (time_by_nodes, "graph nodes", "seconds"),
