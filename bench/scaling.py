@@ -7,10 +7,10 @@ once with a number for its angle and once with 100 of them: deep, nothing folds,
 step has to be kept.  For the arrays it is a function that needs its argument three times, as mean and standard
 deviation have to be known before the rest: a few nodes whatever the size.
 
-Each point is measured in a fresh process; times are of the processor, of which one thread uses all.  *Arena* is the memory for values between the steps of a plan, *live* the
-largest number of bytes of such values that are needed at one time: what the arena cannot be smaller than, with the
-steps in this order.  *Peak* is by how much the process has grown, from before it compiled until after it ran.
-With --out: scaling.json, scaling.md and, with matplotlib, scaling.png.
+Each point is measured in a fresh process; times are of the processor, of which one thread uses all.  *Arena* is the
+memory for values between the steps of a plan, *live* the largest number of bytes of such values that are needed at one
+time: what the arena cannot be smaller than, with the steps in this order.  *Peak* is by how much the process has grown,
+from before it compiled until after it ran.  With --out: scaling.json, scaling.md and, with matplotlib, scaling.png.
 """
 
 from __future__ import annotations
