@@ -137,6 +137,28 @@ class Plan:
         """Bytes of workspace for values between the steps."""
         return int(self.header["arena_size"])
 
+    @cached_property
+    def live_bytes(self) -> int:
+        """The most bytes of the arena that hold something needed later, at any one time.
+
+        With the steps in this order no arena can be smaller: it is counted before and after each step, as in one step
+        a result may take the place of what the step reads.
+        """
+        steps, buffers = self.steps, self.array("buffers")
+        counts = steps["n_operands"].astype(np.int64)
+        users = np.repeat(np.arange(len(steps)), counts)
+        behind = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
+        used = self.array("operands")["buffer"][np.repeat(steps["operand"].astype(np.int64), counts) + behind]
+        first, last = np.full(len(buffers), len(steps)), np.full(len(buffers), -1)
+        np.minimum.at(first, used, users)
+        np.maximum.at(last, used, users)
+        live = (buffers["kind"] == BUFFERS["arena"]) & (last >= 0)
+        begin, end, sizes = 2 * first[live] + 1, 2 * last[live], buffers["size"][live].astype(np.int64)
+        change = np.zeros(2 * len(steps) + 1, np.int64)  # 2 i is before step i, 2 i + 1 after it
+        np.add.at(change, begin, sizes)
+        np.subtract.at(change, np.maximum(begin, end) + 1, sizes)
+        return int(np.cumsum(change).max(initial=0))
+
     def string(self, at: int) -> str:
         """The string that begins at this byte of the strings."""
         strings = self.array("strings").tobytes()
@@ -174,7 +196,8 @@ def _dump(plan: Plan) -> Iterator[str]:
     dims = plan.array("dims").tolist()
     yield (
         f"plan: {len(plan.steps)} steps, {header['n_inputs']} inputs, {header['n_outputs']} outputs, "
-        f"{plan.arena_size} arena bytes, {header['constants']['count']} constant bytes, {len(plan.data)} bytes in all"
+        f"{plan.arena_size} arena bytes ({plan.live_bytes} live), {header['constants']['count']} constant bytes, "
+        f"{len(plan.data)} bytes in all"
     )
 
     def where(buffer: int) -> str:

@@ -569,6 +569,32 @@ def test_memory_is_used_again() -> None:
     assert executable.plan.arena_size == 2 * 16 * 16 * 8  # a product cannot overwrite its operand; tanh can
     without = compile_graph(graph(function, ((16, 16), FLOAT64)), passes=ALL - {"reuse"})
     assert without.plan.arena_size == 99 * 16 * 16 * 8
+    # between any two steps one matrix is needed, of those that are neither an argument nor a result
+    assert executable.plan.live_bytes == without.plan.live_bytes == 16 * 16 * 8
+
+
+def test_what_is_live_together_is_counted_together() -> None:
+    def function(x: Value) -> Value:
+        kept = [_dot(x, x)]
+        for _ in range(3):
+            kept.append(_dot(kept[-1], x))
+        total = kept[0]
+        for y in kept[1:]:
+            total = _dot(total, y)
+        return total
+
+    # the four powers; the first product of them can lie where no power does any more
+    plan = compile_graph(graph(function, ((16, 16), FLOAT64))).plan
+    assert plan.live_bytes == 4 * 16 * 16 * 8
+    assert plan.arena_size == 5 * 16 * 16 * 8  # in one step a product needs room beside its operands
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_arena_is_smaller_than_what_is_live(seed: int) -> None:
+    case = random_case(random.Random(seed), 40)
+    for passes in (ALL, ALL - {"reuse"}):
+        plan = compile_graph(case.graph, passes=passes).plan
+        assert 0 <= plan.live_bytes <= plan.arena_size
 
 
 def test_an_input_is_overwritten_when_all_else_has_read_it() -> None:

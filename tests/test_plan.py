@@ -52,7 +52,7 @@ def test_equal_graphs_give_equal_bytes() -> None:
 
 def test_dump() -> None:
     lines = str(small_executable().plan).splitlines()
-    assert lines[0].startswith("plan: 5 steps, 3 inputs, 2 outputs, 192 arena bytes, 8 constant bytes")
+    assert lines[0].startswith("plan: 5 steps, 3 inputs, 2 outputs, 192 arena bytes (96 live), 8 constant bytes")
     assert [line[:4].strip() for line in lines if line[:4].strip().isdigit()] == list("01234")
     for text in [
         "   0 map 3x4: fused: tanh mul  # model.py:7",
