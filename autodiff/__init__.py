@@ -10,7 +10,7 @@
 (np.float64(1.0), [-1.0, -1.0])
 """
 
-from autodiff import numpy, optim, testing
+from autodiff import numpy, optim, special, testing
 from autodiff.api import compile, grad, jvp, stop_gradient, value_and_grad, vjp  # noqa: A004
 from autodiff.compiled import load
 from autodiff.tensor import Tensor
@@ -27,6 +27,7 @@ __all__ = [
     "load",
     "numpy",
     "optim",
+    "special",
     "stop_gradient",
     "testing",
     "value_and_grad",

@@ -1,9 +1,9 @@
 """How fast are the native kernels, beside what the machine can do and beside NumPy (one thread each)?
 
-    python bench/kernels.py [--only gemm tiles maths] [--isa avx512] [--quick]
+    python bench/kernels.py [--only gemm tiles] [--isa avx512] [--quick]
 
 GEMM in % of the peak of fused multiply-adds, the tile VM and reductions in % of the bandwidth of a plain loop over the
-same memory, vector maths in nanoseconds per element.  Peak and bandwidth are measured in the same run, by a small C
+same memory; for vector maths see bench/vector_maths.py.  Peak and bandwidth are measured in the same run, by a small C
 module built into a temporary directory.  Times are the shortest of many, as the peak's is: on a shared machine the
 others measure the neighbours.
 """
@@ -49,18 +49,17 @@ GEMM_SHAPES = [(n, n, n) for n in (16, 32, 64, 96, 128, 256, 512, 1024)] + [
     (1, 1024, 1024),
     (1024, 1, 1024),
 ]
-FUNCTIONS = ["exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sqrt", "pow"]
 
 
-def build_probes(isa: str, directory: str) -> Any:
+def build_probes(isa: str, directory: str, declarations: str = PROBES, source: str = "probes.inc") -> Any:
     """The probes in the vectors of one instruction set: a module with `lib` and `ffi`."""
-    name = f"_probes_{isa}"
+    name = f"_{Path(source).stem}_{isa}"
     ffi = cffi.FFI()
-    ffi.cdef(PROBES)
+    ffi.cdef(declarations)
     pragma = f'#pragma GCC target("{TARGETS[isa]}")\n' if TARGETS[isa] else ""
     ffi.set_source(
         name,
-        f'{pragma}#include "simd_{isa}.h"\n#include "probes.inc"\n',
+        f'{pragma}#include "simd_{isa}.h"\n#include "{source}"\n',
         include_dirs=[str(ROOT / "csrc" / "kernels"), str(ROOT / "bench")],
         extra_compile_args=["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"],
     )
@@ -213,34 +212,9 @@ def bench_tiles(probes: Any, timer: Timer) -> None:
         print(f"{name:24}{100 * bound / ours:7.1f}%{100 * bound / timer(theirs):7.1f}%")
 
 
-def bench_maths(timer: Timer) -> None:
-    n = 1 << 14
-    print("\nVector maths, ns per element (arguments in the second-level cache)")
-    print(f"{'':8}{'float64':>9}{'NumPy':>9}{'float32':>9}{'NumPy':>9}")
-    rng = np.random.default_rng(0)
-    u = rng.random(n)
-    domain = {"log": 10 * u + 0.1, "log1p": 5 * u - 0.9, "pow": 10 * u + 0.1, "sqrt": 10 * u}
-    for name in FUNCTIONS:
-        cells = []
-        for dtype in ("float64", "float32"):
-            x = domain.get(name, 10 * u - 5).astype(dtype)
-            y = rng.uniform(-2, 2, n).astype(dtype)
-            arguments = [x, y] if name == "pow" else [x]
-            arity = len(arguments)
-            out = np.empty(n, dtype)
-            instr = (name, dtype, arity, tuple(range(arity)))
-            plan, inputs, outputs = plans.map_plan(
-                [n], [(a, dtype) for a in arguments], [instr], [(plans.WRITE, out, arity, dtype)], lane=out.itemsize
-            )
-            function = getattr(np, {"pow": "power"}.get(name, name))
-            cells.append(timer(prepared(plan, inputs, outputs)))
-            cells.append(timer(lambda f=function, a=arguments, o=out: f(*a, out=o)))  # type: ignore[misc]
-        print(f"{name:8}{''.join(f'{1e9 * c / n:9.2f}' for c in cells)}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ["gemm", "tiles", "maths"]
+    parts = ["gemm", "tiles"]
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--isa", choices=plans.isas(), default=plans.isas()[-1])
     parser.add_argument("--quick", action="store_true", help="shorter measurements")
@@ -253,8 +227,6 @@ def main() -> None:
             bench_gemm(probes, timer)
         if "tiles" in options.only:
             bench_tiles(probes, timer)
-        if "maths" in options.only:
-            bench_maths(timer)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ FLOORS = [
     ["donation", "derivative"],
     ["compiled"],
     ["api"],
-    ["optim", "testing"],
+    ["optim", "special", "testing"],
     ["__init__"],
     ["digits"],
     ["train_digits"],
