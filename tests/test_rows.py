@@ -308,5 +308,5 @@ def test_a_map_does_not_reduce_rows() -> None:
     x, y = plan.input(24 * 4), plan.output(24 * 4)
     operands = [Operand(READ, x, "float32", [6, 1], 0), Operand(WRITE, y, "float32", [6, 1], 1)]
     plan.step(lib.AD_MAP, [4, 6], operands, [("row_max", "float32", 1, [0])], lane=4, n_registers=2)
-    with pytest.raises(PlanError, match="rows of a map"):
+    with pytest.raises(PlanError, match="rows where there are none"):
         load(plan.to_bytes())
