@@ -19,7 +19,7 @@ from autodiff.compiled import load
 from autodiff.tensor import Tensor
 
 if TYPE_CHECKING:
-    from autodiff import optim, testing
+    from autodiff import optim, special, testing
     from autodiff.testing import check_grads
 
 __version__ = "0.1.0"
@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "numpy",
     "optim",
+    "special",
     "stop_gradient",
     "testing",
     "value_and_grad",
@@ -44,7 +45,7 @@ def __getattr__(name: str) -> Any:
     """What is imported when it is first asked for."""
     if name == "check_grads":
         return importlib.import_module("autodiff.testing").check_grads
-    if name in ("optim", "testing"):
+    if name in ("optim", "special", "testing"):
         return importlib.import_module(f"autodiff.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

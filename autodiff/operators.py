@@ -13,9 +13,9 @@ from autodiff.explain import explained
 from autodiff.ir import Line, Value
 from autodiff.lazy import Lazy, unwrapped
 from autodiff.numpy import products, reductions, shapes
-from autodiff.numpy.elementwise import LOOPS, apply, apply1, apply2, apply_number
+from autodiff.numpy.elementwise import apply, apply1, apply2, apply_number, loops_of
 from autodiff.numpy.promotion import lift, operand, supported
-from autodiff.numpy.registry import known, unsupported
+from autodiff.numpy.registry import known
 from autodiff.ops.logic import convert
 from autodiff.storage import Stored
 
@@ -61,8 +61,7 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: d
     if options or casting != "same_kind":
         names = ", ".join(f"{k}=" for k in options) or "casting="
         raise TypeError(f"ufuncs are not supported with {names}: convert with .astype first")
-    if ufunc not in LOOPS:
-        raise unsupported(ufunc.__name__)
+    loops_of(ufunc)  # that it has none is to be said before anything else
     dtype = None if dtype is None else supported(dtype, "the argument dtype= is")
     return apply(ufunc, [operand(x) for x in values], dtype)
 

@@ -1,9 +1,9 @@
 """How fast are the native kernels, beside what the machine can do and beside NumPy (one thread each)?
 
-    python bench/kernels.py [--only tiles maths] [--isa avx512] [--quick]
+    python bench/kernels.py [--isa avx512] [--quick]
 
-The tile VM and reductions in % of the bandwidth of a plain loop over the same memory, vector maths in nanoseconds per
-element; products are in products.py.  Bandwidth is measured in the same run, by a small C module built into a temporary
+The tile VM and reductions in % of the bandwidth of a plain loop over the same memory; products are in products.py,
+vector maths in vector_maths.py.  Bandwidth is measured in the same run, by a small C module built into a temporary
 directory.  Times are the shortest of many: on a shared machine the others measure the neighbours.
 """
 
@@ -39,18 +39,17 @@ static double peak_f64(void);
 static double read_all(const float *, long);
 static double add_all(const float *, const float *, float *, long);
 """
-FUNCTIONS = ["exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sqrt", "pow"]
 
 
-def build_probes(isa: str, directory: str) -> Any:
+def build_probes(isa: str, directory: str, declarations: str = PROBES, source: str = "probes.inc") -> Any:
     """The probes in the vectors of one instruction set: a module with `lib` and `ffi`."""
-    name = f"_probes_{isa}"
+    name = f"_{Path(source).stem}_{isa}"
     ffi = cffi.FFI()
-    ffi.cdef(PROBES)
+    ffi.cdef(declarations)
     pragma = f'#pragma GCC target("{TARGETS[isa]}")\n' if TARGETS[isa] else ""
     ffi.set_source(
         name,
-        f'{pragma}#include "simd_{isa}.h"\n#include "probes.inc"\n',
+        f'{pragma}#include "simd_{isa}.h"\n#include "{source}"\n',
         include_dirs=[str(ROOT / "csrc" / "kernels"), str(ROOT / "bench")],
         extra_compile_args=["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"],
     )
@@ -167,35 +166,8 @@ def bench_tiles(probes: Any, timer: Timer) -> None:
         print(f"{name:24}{100 * bound / ours:7.1f}%{100 * bound / timer(theirs):7.1f}%")
 
 
-def bench_maths(timer: Timer) -> None:
-    n = 1 << 14
-    print("\nVector maths, ns per element (arguments in the second-level cache)")
-    print(f"{'':8}{'float64':>9}{'NumPy':>9}{'float32':>9}{'NumPy':>9}")
-    rng = np.random.default_rng(0)
-    u = rng.random(n)
-    domain = {"log": 10 * u + 0.1, "log1p": 5 * u - 0.9, "pow": 10 * u + 0.1, "sqrt": 10 * u}
-    for name in FUNCTIONS:
-        cells = []
-        for dtype in ("float64", "float32"):
-            x = domain.get(name, 10 * u - 5).astype(dtype)
-            y = rng.uniform(-2, 2, n).astype(dtype)
-            arguments = [x, y] if name == "pow" else [x]
-            arity = len(arguments)
-            out = np.empty(n, dtype)
-            instr = (name, dtype, arity, tuple(range(arity)))
-            plan, inputs, outputs = plans.map_plan(
-                [n], [(a, dtype) for a in arguments], [instr], [(plans.WRITE, out, arity, dtype)], lane=out.itemsize
-            )
-            function = getattr(np, {"pow": "power"}.get(name, name))
-            cells.append(timer(prepared(plan, inputs, outputs)))
-            cells.append(timer(lambda f=function, a=arguments, o=out: f(*a, out=o)))  # type: ignore[misc]
-        print(f"{name:8}{''.join(f'{1e9 * c / n:9.2f}' for c in cells)}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ["tiles", "maths"]
-    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--isa", choices=plans.isas(), default=plans.isas()[-1])
     parser.add_argument("--quick", action="store_true", help="shorter measurements")
     options = parser.parse_args()
@@ -203,10 +175,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, plans.isa_selected(options.isa):
         probes = build_probes(options.isa, directory)
         print(f"instruction set {options.isa}, one thread")
-        if "tiles" in options.only:
-            bench_tiles(probes, timer)
-        if "maths" in options.only:
-            bench_maths(timer)
+        bench_tiles(probes, timer)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from autodiff.ir import DTYPES, FLOAT64, Array, Aval, Dtype, Op, Value
 # fmt: off
 NAMES = [
     "argument", "constant", "full", "iota", "add", "sub", "mul", "div", "neg", "pow", "sqrt", "abs", "sign",
-    "maximum", "minimum", "scale", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "eq", "ne", "lt", "le",
-    "gt", "ge", "logical_and", "logical_or", "logical_xor", "logical_not", "select", "convert", "stop_gradient",
-    "identity", "broadcast", "reshape", "transpose", "slice", "pad", "concatenate", "reduce_sum", "reduce_max",
-    "reduce_min", "argmax", "argmin", "gather", "scatter_add", "scatter_set", "dot_general", "host",
+    "maximum", "minimum", "scale", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "erfc", "eq", "ne",
+    "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "logical_not", "select", "convert",
+    "stop_gradient", "identity", "broadcast", "reshape", "transpose", "slice", "pad", "concatenate", "reduce_sum",
+    "reduce_max", "reduce_min", "argmax", "argmin", "gather", "scatter_add", "scatter_set", "dot_general", "host",
 ]
 # fmt: on
 """Every primitive, so that none can quietly vanish, nor one appear without samples."""

@@ -32,7 +32,7 @@ FLOORS = [
     ["donation", "binding", "derivative"],
     ["compiled"],
     ["api"],
-    ["optim", "testing"],
+    ["optim", "special", "testing"],
     ["__init__"],
     ["digits"],
     ["train_digits"],

@@ -17,7 +17,8 @@ LATER = {
     "evaluate": "with the first value that is asked for",
     "binding": "with the first executable that is bound",
     "optim": "when it is asked for",
-    "testing": "when it is asked for",
+    "special": "likewise",
+    "testing": "likewise",
     "digits": "by `python -m autodiff`",
     "train_digits": "likewise",
 }

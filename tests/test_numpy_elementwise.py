@@ -12,7 +12,8 @@ from against_numpy import arrays, check, dtypes, elements, finite, floats, shape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autodiff.numpy.elementwise import COMPARISONS, LOOPS
+import autodiff as ad
+from autodiff.numpy.elementwise import COMPARISONS, LOOPS, loops_of
 
 UNARY = [u for u in LOOPS if u.nin == 1]
 BINARY = [u for u in LOOPS if u.nin == 2]
@@ -205,3 +206,40 @@ def test_likes(x: Any, shape: Any) -> None:
 def test_outer(x: Any) -> None:
     check(np.multiply.outer, x, np.arange(3.0))
     check(np.subtract.outer, np.arange(3), x.astype(np.int64))
+
+
+@pytest.mark.parametrize("name", ["erf", "erfc"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "bool"])
+def test_error_functions(name: str, dtype: str) -> None:
+    """SciPy's ufuncs by NumPy's protocol, and those of `autodiff.special` on tensors and arrays."""
+    theirs = getattr(pytest.importorskip("scipy.special"), name)
+    ours = getattr(ad.special, name)
+    x = np.array([[-3, -0.0, 0.0], [0.25, 1.5, 7]]).astype(dtype)
+    want = theirs(x)
+    lazily = (theirs(ad.Tensor(x)).value, ours(ad.Tensor(x)).value)
+    for got in (*lazily, ours(x), ad.compile(theirs)(x), ad.compile(ours)(x)):
+        assert got.dtype == want.dtype
+        np.testing.assert_array_max_ulp(got, want, 2)
+    assert isinstance(ours(x), np.ndarray)
+    assert isinstance(ours(0.5), np.float64)
+
+
+def test_error_functions_of_constants_in_a_trace() -> None:
+    x = np.linspace(-1, 1, 5)
+    value, gradient = ad.value_and_grad(lambda v: np.sum(ad.special.erf(x) * ad.special.erf(v)))(x)
+    np.testing.assert_allclose(value, np.sum(ad.special.erf(x) ** 2), rtol=1e-14)
+    np.testing.assert_allclose(gradient, ad.special.erf(x) * 2 / np.sqrt(np.pi) * np.exp(-x * x), rtol=1e-14)
+
+
+def test_other_ufuncs_of_scipy_are_refused() -> None:
+    special = pytest.importorskip("scipy.special")
+    with pytest.raises(TypeError, match="gammaln is not supported"):
+        special.gammaln(ad.Tensor(1.0))
+
+
+def test_a_ufunc_called_erf_need_not_be_scipys() -> None:
+    class Impostor:
+        __name__ = "erf"
+
+    with pytest.raises(TypeError, match="erf is not supported"):
+        loops_of(Impostor())  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ A *loop* is a function on values of one shape, in the dtypes that NumPy's own ty
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -34,6 +35,9 @@ Loop = Callable[..., Value]
 LOOPS: dict[np.ufunc, tuple[Loop, Loop | None]] = {}
 """Loops of each ufunc: for numbers, and for bool where that differs (None: NumPy's resolution avoids bool)."""
 
+SCIPY: dict[str, Loop] = {"erf": transcendental.erf, "erfc": transcendental.erfc}
+"""Loops of the ufuncs of scipy.special, by name: it is not imported here, but may come with a call."""
+
 
 def loop(*ufuncs: np.ufunc, on_bool: Loop | None = None) -> Callable[[Loop], Loop]:
     """Declare the function below to be the loop of `ufuncs`."""
@@ -45,6 +49,16 @@ def loop(*ufuncs: np.ufunc, on_bool: Loop | None = None) -> Callable[[Loop], Loo
         return function
 
     return declare
+
+
+def loops_of(ufunc: np.ufunc) -> tuple[Loop, Loop | None]:
+    """The loops of NumPy's or SciPy's ufunc; TypeError if it has none."""
+    name = ufunc.__name__
+    if ufunc not in LOOPS and name in SCIPY and getattr(sys.modules.get("scipy.special"), name, None) is ufunc:
+        LOOPS[ufunc] = (SCIPY[name], None)
+    if ufunc not in LOOPS:
+        raise unsupported(name)
+    return LOOPS[ufunc]
 
 
 def _not(mask: Value) -> Value:
@@ -219,8 +233,7 @@ COMPARISONS: dict[np.ufunc, tuple[bool, bool]] = {
 @lru_cache(maxsize=4096)
 def resolve(ufunc: np.ufunc, kinds: tuple[Kind, ...], dtype: Dtype | None = None) -> tuple[Loop, tuple[Dtype, ...]]:
     """The loop of a ufunc for operands of those kinds, and the dtypes it wants them in.  TypeError if it has none."""
-    if ufunc not in LOOPS:
-        raise unsupported(ufunc.__name__)
+    on_number, on_bool = loops_of(ufunc)
     wanted: dict[str, Any] = {} if dtype is None else {"signature": (*[None] * ufunc.nin, dtype)}
     dtypes = ufunc.resolve_dtypes((*kinds, *[None] * ufunc.nout), **wanted)
     for d in dtypes:
@@ -230,7 +243,6 @@ def resolve(ufunc: np.ufunc, kinds: tuple[Kind, ...], dtype: Dtype | None = None
                 f"np.{ufunc.__name__} of {of} works in dtype {d.name}, which is not supported; "
                 f"convert with .astype to one of {NAMES} first"
             )
-    on_number, on_bool = LOOPS[ufunc]
     function = on_bool if on_bool is not None and dtypes[0] == BOOL else on_number
     return function, dtypes[: ufunc.nin]
 

@@ -7,12 +7,13 @@
  *   sqrt_T                        correctly rounded
  *   km64 km32                     the set's own kind of mask, combined by & | ~; cheaper than vectors of lanes
  *   lt_T le_T eq_T ne_T           comparisons to such masks
- *   negative_i64                  such a mask of the lanes below 0
+ *   negative_T                    such a mask of the lanes whose sign is set
  *   pick_T(mask, a, b)            a where the mask is set, b elsewhere
- *   min_f64 max_f64               the lesser, the greater; b if either is NaN
- *   any_km64 any_km32             whether it is set in some lane
+ *   min_T max_T                   the lesser, the greater; b if either is NaN
+ *   all_T                         whether such a mask is set in every lane
  *   widen_low, widen_high         the lower and the upper half of a vf32's lanes as doubles; narrow() rounds them back
- *   scale2_f64(a, n)              a * 2^n, rounded once, for whole |n| <= 1100 and normal a
+ *   scale2_T(a, n)                a * 2^n, rounded once, for whole |n| <= 1100 (150) and normal a
+ *   lookup_T(table, index)        of a table of 16 entries those that the lanes' lowest four bits name
  *   part64 part32, part_T(n)      the first n lanes, n <= LANES
  *   load_part_T, store_part_T     touch those lanes alone; the others load as zeros
  *
@@ -37,6 +38,7 @@
 #define AD_UNROLL _Pragma("GCC unroll 16")
 #endif
 #define AD_INLINE static inline __attribute__((always_inline, unused))
+#define AD_RARELY static __attribute__((noinline, cold)) /* for what few vectors need */
 
 #define LANES64 (VBYTES / 8)
 #define LANES32 (VBYTES / 4)
@@ -75,6 +77,17 @@ AD_INLINE vf32 select_f32(vi32 mask, vf32 a, vf32 b) { return (vf32)((mask & (vi
 
 AD_INLINE vf64 abs_f64(vf64 v) { return (vf64)((vi64)v & INT64_MAX); }
 AD_INLINE vf32 abs_f32(vf32 v) { return (vf32)((vi32)v & INT32_MAX); }
+
+/* For scale2_T: 2^n as two factors, so that only the last product can round; n lands in the low bits of n + 1.5 * 2^52
+ * (2^23). */
+AD_INLINE vf64 scale2_by_factors_f64(vf64 a, vf64 n) {
+    vu64 biased = (vu64)(n + (0x1.8p52 + 2046)) & 0xfff, first = biased >> 1, second = biased - first;
+    return a * (vf64)(first << 52) * (vf64)(second << 52);
+}
+AD_INLINE vf32 scale2_by_factors_f32(vf32 a, vf32 n) {
+    vu32 biased = (vu32)(n + (0x1.8p23f + 254)) & 0x1ff, first = biased >> 1, second = biased - first;
+    return a * (vf32)(first << 23) * (vf32)(second << 23);
+}
 
 /* The magnitude of one with the sign of the other. */
 AD_INLINE vf64 copysign_f64(vf64 magnitude, vf64 sign) {

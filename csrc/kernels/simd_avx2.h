@@ -20,6 +20,8 @@ AD_INLINE vf32 narrow(vf64 low, vf64 high) {
 }
 AD_INLINE vf64 min_f64(vf64 a, vf64 b) { return (vf64)_mm256_min_pd((__m256d)a, (__m256d)b); }
 AD_INLINE vf64 max_f64(vf64 a, vf64 b) { return (vf64)_mm256_max_pd((__m256d)a, (__m256d)b); }
+AD_INLINE vf32 min_f32(vf32 a, vf32 b) { return (vf32)_mm256_min_ps((__m256)a, (__m256)b); }
+AD_INLINE vf32 max_f32(vf32 a, vf32 b) { return (vf32)_mm256_max_ps((__m256)a, (__m256)b); }
 
 typedef vi64 km64;
 typedef vi32 km32;
@@ -37,15 +39,29 @@ AD_INLINE vf32 pick_f32(km32 mask, vf32 a, vf32 b) {
 AD_MASKS(f64, 64, vf64)
 AD_MASKS(f32, 32, vf32)
 #undef AD_MASKS
-AD_INLINE km64 negative_i64(vi64 a) { return -(vi64)((vu64)a >> 63); }
-AD_INLINE int any_km64(km64 m) { return !_mm256_testz_si256((__m256i)m, (__m256i)m); }
-AD_INLINE int any_km32(km32 m) { return !_mm256_testz_si256((__m256i)m, (__m256i)m); }
+AD_INLINE km64 negative_f64(vf64 a) { return -(vi64)((vu64)a >> 63); }
+AD_INLINE km32 negative_f32(vf32 a) { return (vi32)a >> 31; }
+AD_INLINE int all_f64(km64 m) { return _mm256_movemask_pd((__m256d)m) == 0xf; }
+AD_INLINE int all_f32(km32 m) { return _mm256_movemask_ps((__m256)m) == 0xff; }
 
-/* 2^n as two factors, so that only the last product can round; n lands in the low bits of n + 1.5 * 2^52. */
-AD_INLINE vf64 scale2_f64(vf64 a, vf64 n) {
-    vu64 biased = (vu64)(n + (0x1.8p52 + 2046)) & 0xfff;
-    vu64 first = biased >> 1, second = biased - first;
-    return a * (vf64)(first << 52) * (vf64)(second << 52);
+AD_INLINE vf64 scale2_f64(vf64 a, vf64 n) { return scale2_by_factors_f64(a, n); }
+AD_INLINE vf32 scale2_f32(vf32 a, vf32 n) { return scale2_by_factors_f32(a, n); }
+
+/* Four (eight) entries are one register, permuted by its 32-bit lanes; bits of the index choose among the results. */
+AD_INLINE vf64 lookup_f64(const double *table, vu64 index) {
+    const __m256i lanes = (__m256i)((index << 1 | index << 33) + ((vu64){0} + (1ull << 32)));
+    __m256d found[4];
+    AD_UNROLL for (int i = 0; i < 4; i++) {
+        found[i] = _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_loadu_ps((const float *)(table + 4 * i)), lanes));
+    }
+    const __m256d odd = (__m256d)(index << 61), upper = (__m256d)(index << 60);
+    return (vf64)_mm256_blendv_pd(_mm256_blendv_pd(found[0], found[1], odd),
+                                  _mm256_blendv_pd(found[2], found[3], odd), upper);
+}
+AD_INLINE vf32 lookup_f32(const float *table, vu32 index) {
+    return (vf32)_mm256_blendv_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)index),
+                                  _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), (__m256i)index),
+                                  (__m256)(index << 28));
 }
 
 typedef vi64 part64;

@@ -22,6 +22,8 @@ AD_INLINE vf32 narrow(vf64 low, vf64 high) {
 }
 AD_INLINE vf64 min_f64(vf64 a, vf64 b) { return (vf64)_mm512_min_pd((__m512d)a, (__m512d)b); }
 AD_INLINE vf64 max_f64(vf64 a, vf64 b) { return (vf64)_mm512_max_pd((__m512d)a, (__m512d)b); }
+AD_INLINE vf32 min_f32(vf32 a, vf32 b) { return (vf32)_mm512_min_ps((__m512)a, (__m512)b); }
+AD_INLINE vf32 max_f32(vf32 a, vf32 b) { return (vf32)_mm512_max_ps((__m512)a, (__m512)b); }
 
 typedef __mmask8 km64;
 typedef __mmask16 km32;
@@ -44,11 +46,20 @@ typedef __mmask16 km32;
 AD_MASKS(f64, 64, vf64, __m512d, pd)
 AD_MASKS(f32, 32, vf32, __m512, ps)
 #undef AD_MASKS
-AD_INLINE km64 negative_i64(vi64 a) { return _mm512_movepi64_mask((__m512i)a); }
-AD_INLINE int any_km64(km64 m) { return m != 0; }
-AD_INLINE int any_km32(km32 m) { return m != 0; }
+AD_INLINE km64 negative_f64(vf64 a) { return _mm512_movepi64_mask((__m512i)a); }
+AD_INLINE km32 negative_f32(vf32 a) { return _mm512_movepi32_mask((__m512i)a); }
+AD_INLINE int all_f64(km64 m) { return m == 0xff; }
+AD_INLINE int all_f32(km32 m) { return m == 0xffff; }
 
 AD_INLINE vf64 scale2_f64(vf64 a, vf64 n) { return (vf64)_mm512_scalef_pd((__m512d)a, (__m512d)n); }
+AD_INLINE vf32 scale2_f32(vf32 a, vf32 n) { return (vf32)_mm512_scalef_ps((__m512)a, (__m512)n); }
+
+AD_INLINE vf64 lookup_f64(const double *table, vu64 index) {
+    return (vf64)_mm512_permutex2var_pd(_mm512_loadu_pd(table), (__m512i)index, _mm512_loadu_pd(table + 8));
+}
+AD_INLINE vf32 lookup_f32(const float *table, vu32 index) {
+    return (vf32)_mm512_permutexvar_ps((__m512i)index, _mm512_loadu_ps(table));
+}
 
 typedef __mmask8 part64;
 typedef __mmask16 part32;

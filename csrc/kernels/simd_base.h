@@ -47,15 +47,21 @@ AD_MASKS(f32, 32, vf32)
 #undef AD_MASKS
 AD_INLINE vf64 min_f64(vf64 a, vf64 b) { return select_f64(a < b, a, b); }
 AD_INLINE vf64 max_f64(vf64 a, vf64 b) { return select_f64(a > b, a, b); }
-AD_INLINE km64 negative_i64(vi64 a) { return -(vi64)((vu64)a >> 63); }
-AD_INLINE int any_km64(km64 m) { return (m[0] | m[1]) != 0; }
-AD_INLINE int any_km32(km32 m) { return (m[0] | m[1] | m[2] | m[3]) != 0; }
+AD_INLINE vf32 min_f32(vf32 a, vf32 b) { return select_f32(a < b, a, b); }
+AD_INLINE vf32 max_f32(vf32 a, vf32 b) { return select_f32(a > b, a, b); }
+AD_INLINE km64 negative_f64(vf64 a) { return -(vi64)((vu64)a >> 63); }
+AD_INLINE km32 negative_f32(vf32 a) { return (vi32)a >> 31; }
+AD_INLINE int all_f64(km64 m) { return (m[0] & m[1]) != 0; }
+AD_INLINE int all_f32(km32 m) { return (m[0] & m[1] & m[2] & m[3]) != 0; }
 
-/* 2^n as two factors, so that only the last product can round; n lands in the low bits of n + 1.5 * 2^52. */
-AD_INLINE vf64 scale2_f64(vf64 a, vf64 n) {
-    vu64 biased = (vu64)(n + (0x1.8p52 + 2046)) & 0xfff;
-    vu64 first = biased >> 1, second = biased - first;
-    return a * (vf64)(first << 52) * (vf64)(second << 52);
+AD_INLINE vf64 scale2_f64(vf64 a, vf64 n) { return scale2_by_factors_f64(a, n); }
+AD_INLINE vf32 scale2_f32(vf32 a, vf32 n) { return scale2_by_factors_f32(a, n); }
+
+AD_INLINE vf64 lookup_f64(const double *table, vu64 index) {
+    return (vf64){table[index[0] & 15], table[index[1] & 15]};
+}
+AD_INLINE vf32 lookup_f32(const float *table, vu32 index) {
+    return (vf32){table[index[0] & 15], table[index[1] & 15], table[index[2] & 15], table[index[3] & 15]};
 }
 
 typedef int part64, part32;
