@@ -20,7 +20,7 @@ ad_status ad_refuse(const ad_checker *at, int64_t which, const char *message);
 
 #define REQUIRE(condition, which, message)                                                                             \
     do {                                                                                                               \
-        if (!(condition)) return ad_refuse(at, which, message);                                                           \
+        if (!(condition)) return ad_refuse(at, which, message);                                                        \
     } while (0)
 #define CHECK(call)                                                                                                    \
     do {                                                                                                               \
@@ -40,6 +40,9 @@ static inline bool is_empty(const int64_t *shape, uint32_t rank) {
  * written to, then each element once. */
 ad_status ad_check_operand(const ad_checker *at, uint32_t i, bool writes, uint32_t still, uint32_t still_end);
 
+/* check_programs.c: the operand of a program names one of its registers. */
+ad_status ad_check_register(const ad_checker *at, uint32_t i);
+
 /* The registers of a program: what the operands say of them; and `held`, AD_MAX_REGISTERS long, gets the dtype that
  * each one holds when it begins, 0 for none. */
 ad_status ad_check_registers(const ad_checker *at, uint8_t *held);
@@ -50,6 +53,8 @@ ad_status ad_check_instr(const ad_checker *at, const ad_instr *instr, int64_t nu
 /* An operand that stores or reduces what a register holds in the end, and has no part in dimensions
  * [still, still_end). */
 ad_status ad_check_result(const ad_checker *at, uint32_t i, const uint8_t *held, uint32_t still, uint32_t still_end);
+
+ad_status ad_check_map(const ad_checker *at);
 
 /* check_rows.c, check_scalars.c */
 ad_status ad_check_rows(const ad_checker *at);

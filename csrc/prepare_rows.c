@@ -2,7 +2,7 @@
 #include "prepare.h"
 
 static const int64_t PIECE_BYTES = 4096;       /* of elements that short rows are packed into */
-static const int64_t BLOCK_BYTES = 128 << 10;  /* what a block keeps from one pass to another of the second level cache */
+static const int64_t BLOCK_BYTES = 128 << 10;  /* of the second level cache that a block keeps from pass to pass */
 static const int64_t BLOCK_MOST = 64;          /* lines; more make an op on numbers no cheaper */
 static const int64_t STREAM_LEAST = 512 << 10; /* bytes of an operand that will not be in the second level */
 
@@ -163,7 +163,11 @@ static void make_passes(rows_maker *r) {
         arg->slot = slot;
     }
     for (uint32_t i = 0; i < step->n_operands; i++)
-        if (r->args[i].role != AD_READ && !r->args[i].by_number) use(r, r->args[i].slot);
+        if (r->args[i].role != AD_READ && !r->args[i].by_number) {
+            const uint16_t slot = r->args[i].slot;
+            use(r, slot);
+            if (r->args[i].role > AD_WRITE && !r->args[i].whole && r->made[slot] != ONCE) r->kept[slot] = true;
+        }
 
     const ad_op *end = r->m->ops;
     for (uint32_t p = r->rows->n_passes; p-- > 0; end = r->passes[p].ops) {
@@ -183,6 +187,7 @@ static void cut(rows_maker *r, uint64_t *tiles) {
     task->tile = task->group * task->line;
     task->tile_stride = ad_round_up(task->tile * lane, AD_VECTOR_MAX);
     int64_t pieces = ad_larger(1, ad_smaller(BLOCK_BYTES / (n_kept * task->tile_stride), BLOCK_MOST / task->group));
+    if (pieces > AD_ROWS_AT_ONCE) pieces -= pieces % AD_ROWS_AT_ONCE;
     r->rows->block = numbers->tile = ad_smaller(pieces * task->group, task->rows);
     pieces = (r->rows->block + task->group - 1) / task->group;
     numbers->tile_stride = ad_round_up(r->rows->block * lane, AD_VECTOR_MAX);
