@@ -17,6 +17,7 @@ enum {
     AD_CHUNK_LANES = 32,        /* ... and those lanes: the order of sums, hence part of what a plan means */
     AD_BLOCK_ROWS = 16,         /* rows of a column sum that are added one after the other */
     AD_VECTOR_MAX = 64,         /* bytes of the widest vector; also how buffers and scratch are aligned */
+    AD_TILE_MOST = 4096,        /* bytes of a tile */
     AD_N_OPCODES = 128,
 };
 
@@ -25,6 +26,14 @@ enum {
 #define AD_OP(name, number, arity, domain, expression) AD_OPCODE_##name = number,
 #include "opcodes.def"
 #undef AD_OP
+};
+
+/* AD_SUPEROP_mul_add ...: the superinstructions' numbers. */
+enum {
+#define AD_SUPEROP(name, leaves, tree) AD_SUPEROP_##name,
+#include "superops.def"
+#undef AD_SUPEROP
+    AD_N_SUPEROPS
 };
 
 /* What a register's lane holds.  A bool is a mask, all ones or zero, as wide as the program's other lanes. */
@@ -61,12 +70,13 @@ typedef struct ad_tile {
     const struct ad_op *fault; /* the op that met an impossible operand */
 } ad_tile;
 
-/* An instr, prepared. */
+/* An instr, prepared, or several of them in a superinstruction. */
 typedef struct ad_op ad_op;
 typedef void ad_op_run(const ad_op *op, ad_tile *tile);
 struct ad_op {
     ad_op_run *run;
-    uint16_t dst, a, b, c; /* slots */
+    uint16_t dst, a, b, c, d; /* slots */
+    uint16_t still;           /* which of a, b, c, d are one vector for the whole tile: bits 1, 2, 4, 8 */
     uint32_t line;
 };
 
@@ -103,6 +113,7 @@ typedef struct ad_arg {
     uint8_t access;
     uint16_t slot;
     bool owns_slot;  /* the slot stands for this operand alone, so it may point into its memory */
+    bool still;      /* the same for a whole tile: its slot is one vector */
     uint64_t state;  /* of a reduction: where in the scratch its accumulators are */
 } ad_arg;
 
@@ -132,9 +143,10 @@ struct ad_task {
     int64_t tile_stride; /* bytes from one tile of the scratch to the next */
     int64_t state_stride; /* bytes from one level of a reduction's binary counter to the next */
     uint32_t lane;       /* bytes of a lane */
-    uint32_t n_slots;
+    uint32_t n_registers, n_tiles, n_slots; /* slots: registers, operands of a tile, operands of one vector */
     bool reduces, by_column, walks;
     bool streams; /* through more memory than the second level cache holds */
+    uint64_t stills;                /* where in the scratch the operands of one vector are */
     uint64_t staging, staging_size; /* where in the scratch two tiles of the widest element fit */
 
     uint64_t scratch; /* bytes */
@@ -158,6 +170,7 @@ struct ad_kernels {
     void (*gemm[2])(const ad_gemm *); /* f32, f64 */
     uint64_t (*gemm_scratch)(int64_t m, int64_t n, int64_t k, uint32_t itemsize);
     ad_op_run *const *ops[AD_N_LANES];                        /* by lane, then opcode */
+    ad_op_run *const *superops[AD_N_NUMBER_LANES];            /* by lane, then superinstruction; NULL: none */
     ad_op_run *check_exponents[AD_N_LANES];                   /* what runs before int_pow */
     ad_reducer reducers[AD_N_NUMBER_LANES][AD_MIN - AD_SUM + 1];
     ad_convert *load[AD_F64 + 1][AD_N_LANES], *store[AD_N_LANES][AD_F64 + 1];
@@ -179,9 +192,20 @@ extern const uint8_t ad_dtype_size[AD_F64 + 1];
 ad_status ad_prepare(ad_prepared *prepared);
 ad_lane ad_lane_of(uint32_t dtype, uint32_t bytes);
 
+/* program.c */
+typedef struct ad_value ad_value;
+size_t ad_value_size(void);
+/* Make the ops of a MAP, by means of a value an operand and an instr; the end of the ops, two an instr at most. */
+ad_op *ad_make_program(const ad_plan *plan, const ad_kernels *kernels, ad_task *task, ad_arg *args, ad_op *ops,
+                       ad_value *values);
+/* Once it is known which operands are still. */
+void ad_number_slots(ad_task *task, ad_arg *args, ad_op *ops);
+
 /* dispatch.c */
 const ad_kernels *ad_kernels_selected(void);
 const ad_opcode *ad_opcode_numbered(uint32_t number);
+bool ad_superops_selected(void);
+int64_t ad_tile_selected(void);
 extern const ad_kernels ad_kernels_base;
 #if defined(__x86_64__)
 extern const ad_kernels ad_kernels_avx2, ad_kernels_avx512;

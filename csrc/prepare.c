@@ -6,7 +6,6 @@
 
 static const int64_t TILES_BYTES = 32 << 10;        /* what a program's registers may fill of the first level cache */
 static const int64_t TILE_LEAST = 1024;             /* bytes; shorter and calling an op costs more than its loop */
-static const int64_t TILE_MOST = 4096;              /* bytes; longer gains nothing */
 static const int64_t STRIP_BYTES = 128 << 10;       /* accumulators of column reductions, in the second level */
 static const int64_t STREAM_LEAST = 512 << 10;      /* bytes of an operand that will not be in the second level */
 static const uint32_t STREAM_OPS = 4;               /* with fewer, the hardware's prefetching does better alone */
@@ -18,6 +17,7 @@ typedef struct maker {
     ad_arg *args; /* the next free ones */
     ad_op *ops;
     int64_t *dims;
+    ad_value *values; /* room for those of one program */
 } maker;
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -116,49 +116,6 @@ static ad_arg *begin(maker *m, ad_task *task, const ad_step *step) {
 
 /* --- MAP --- */
 
-/* Give each value a slot.  An operand read or written without conversion has one of its own, which can point into its
- * memory; the rest are the program's registers.  `held` says which slot stands for a register just now. */
-static void assign_slots(maker *m, ad_task *task, ad_arg *args) {
-    const ad_step *step = task->step;
-    const ad_operand *operands = m->plan->operands + step->operand;
-    const ad_instr *instrs = m->plan->instrs + step->instr;
-    uint16_t held[AD_MAX_REGISTERS], n_slots = (uint16_t)step->n_registers;
-    int64_t writer[AD_MAX_REGISTERS]; /* the last instr to write a register */
-    uint16_t final[AD_MAX_REGISTERS]; /* and where it writes */
-    for (uint16_t r = 0; r < step->n_registers; r++) {
-        held[r] = final[r] = r;
-        writer[r] = -1;
-    }
-    for (uint32_t i = 0; i < step->n_instrs; i++) writer[instrs[i].dst] = i;
-    for (uint32_t i = 0; i < step->n_operands; i++) {
-        uint32_t r = operands[i].reg;
-        if (args[i].role == AD_READ) {
-            args[i].owns_slot = true;
-            held[r] = args[i].slot = n_slots++;
-        } else if (args[i].role == AD_WRITE && writer[r] >= 0 && final[r] == r) {
-            args[i].owns_slot = true;
-            final[r] = n_slots++;
-        }
-    }
-    task->n_slots = n_slots;
-    task->ops = m->ops;
-    for (uint32_t i = 0; i < step->n_instrs; i++) {
-        const ad_instr *instr = &instrs[i];
-        uint32_t arity = ad_opcode_numbered(instr->opcode)->arity;
-        ad_lane lane = ad_lane_of(instr->dtype, step->lane);
-        uint16_t a = held[instr->a], b = arity > 1 ? held[instr->b] : a, c = arity > 2 ? held[instr->c] : a;
-        uint16_t dst = writer[instr->dst] == i ? final[instr->dst] : instr->dst;
-        ad_op_run *run = m->kernels->ops[lane][instr->opcode];
-        if (instr->opcode == AD_OPCODE_int_pow && m->kernels->check_exponents[lane])
-            *m->ops++ = (ad_op){m->kernels->check_exponents[lane], dst, a, b, c, instr->line};
-        *m->ops++ = (ad_op){run, dst, a, b, c, instr->line};
-        held[instr->dst] = dst;
-    }
-    task->n_ops = (uint32_t)(m->ops - task->ops);
-    for (uint32_t i = 0; i < step->n_operands; i++)
-        if (args[i].role != AD_READ) args[i].slot = held[operands[i].reg];
-}
-
 /* How an operand moves between memory and its register. */
 static void choose_access(const maker *m, const ad_task *task, ad_arg *arg, const ad_operand *operand) {
     ad_lane lane = ad_lane_of(operand->reg_dtype, task->lane);
@@ -201,23 +158,31 @@ static uint32_t levels_of(int64_t count) { /* of a binary counter that counts so
     return levels;
 }
 
-/* Registers that are never anything but another name for an operand's slot take no room. */
-static int64_t slots_in_use(const ad_task *task) {
-    bool used[AD_MAX_SLOTS] = {false};
-    int64_t n = 0;
-    for (uint32_t i = 0; i < task->n_ops; i++) used[task->ops[i].dst] = true;
-    for (uint32_t i = 0; i < task->n_args; i++) used[task->args[i].slot] = true;
-    for (uint32_t slot = 0; slot < task->n_slots; slot++) n += used[slot];
-    return n;
+/* How long a tile may be for all that a program works on to stay in the first level cache. */
+static int64_t tile_bytes(const ad_task *task) {
+    int64_t bytes = AD_TILE_MOST, n = task->n_registers;
+    if (ad_tile_selected()) return ad_tile_selected();
+    for (uint32_t i = 0; i < task->n_args; i++) n += task->args[i].owns_slot && task->args[i].access != AD_ACCESS_ONCE;
+    while (bytes > TILE_LEAST && bytes * n > TILES_BYTES) bytes /= 2;
+    return bytes;
+}
+
+/* Whether a READ operand is the same number for all of a tile, and nothing but ops looks at its register. */
+static bool is_still(const ad_task *task, const ad_arg *args, const ad_arg *arg) {
+    int64_t inside = 1, least = task->group > 1 ? task->size : task->line;
+    if (arg->role != AD_READ || arg->access == AD_ACCESS_DENSE) return false;
+    for (uint32_t d = task->rank; d-- > 0 && inside < least; inside *= task->shape[d])
+        if (arg->strides[d] != 0) return false;
+    for (uint32_t i = 0; i < task->n_args; i++)
+        if (args[i].role != AD_READ && args[i].slot == arg->slot) return false;
+    return true;
 }
 
 /* Cut the space into lines and tiles, and lay out the scratch: tiles, a staging area, accumulators. */
 static void cut(const maker *m, ad_task *task, ad_arg *args) {
     int64_t vector = m->kernels->vector / task->lane;
     uint32_t reduced_end = task->n_outer + task->n_reduced;
-    int64_t bytes = TILE_MOST;
-    while (bytes > TILE_LEAST && bytes * slots_in_use(task) > TILES_BYTES) bytes /= 2;
-    task->tile = bytes / task->lane;
+    task->tile = tile_bytes(task) / task->lane;
 
     for (uint32_t i = 0; i < task->n_args; i++) {
         task->reduces |= args[i].role > AD_WRITE;
@@ -255,9 +220,12 @@ static void cut(const maker *m, ad_task *task, ad_arg *args) {
     if (task->by_column && task->group == 1) task->strip = smaller(task->line, most ? most : task->tile);
 
     task->streams = task->size * task->lane >= STREAM_LEAST && task->n_ops >= STREAM_OPS;
+    for (uint32_t i = 0; i < task->n_args; i++) args[i].still = is_still(task, args, &args[i]);
+    ad_number_slots(task, args, m->ops);
     /* No gap between tiles: a load stalls on a store shortly before it to the same place modulo 4096. */
-    task->tile_stride = bytes;
-    task->staging = task->n_slots * (uint64_t)task->tile_stride;
+    task->tile_stride = smaller(task->tile, round_up(task->size, AD_VECTOR_MAX)) * task->lane;
+    task->stills = task->n_tiles * (uint64_t)task->tile_stride;
+    task->staging = task->stills + (task->n_slots - task->n_tiles) * AD_VECTOR_MAX;
     task->staging_size = (uint64_t)(task->tile * 8 + AD_VECTOR_MAX);
     task->scratch = task->staging + 2 * task->staging_size;
     /* Accumulators: of a strip's columns; of a chunk's lanes, or of as many lines as a tile may hold. */
@@ -275,13 +243,14 @@ static void make_map(maker *m, ad_task *task, const ad_step *step) {
     const ad_operand *operands = m->plan->operands + step->operand;
     merge_dims(m, task, args);
     task->lane = step->lane;
-    assign_slots(m, task, args);
+    ad_op *end = ad_make_program(m->plan, m->kernels, task, args, m->ops, m->values);
     for (uint32_t i = 0; i < task->n_args; i++) {
         choose_access(m, task, &args[i], &operands[i]);
         if (args[i].role > AD_WRITE) args[i].reducer = choose_reducer(m, &operands[i], step->lane);
     }
     cut(m, task, args);
-    task->cost = 1 + (int64_t)task->n_ops + task->n_args;
+    m->ops = end;
+    task->cost = 1 + (int64_t)step->n_instrs + task->n_args;
     task->run = m->kernels->map;
 }
 
@@ -359,29 +328,37 @@ static uint64_t work_of(const ad_task *task) {
 ad_status ad_prepare(ad_prepared *prepared) {
     const ad_plan *plan = &prepared->plan;
     const ad_plan_header *header = plan->header;
-    size_t n_steps = (size_t)header->steps.count, n_dims = 0;
+    size_t n_steps = (size_t)header->steps.count, n_dims = 0, n_values = 0;
     for (size_t i = 0; i < n_steps; i++) {
         const ad_step *step = &plan->steps[i];
         if (step->kind == AD_MAP || step->kind == AD_COPY || step->kind == AD_ARG_REDUCE || step->kind == AD_IOTA)
             n_dims += (1 + (size_t)step->n_operands) * (step->rank ? step->rank : 1);
+        if (step->kind == AD_MAP && (size_t)step->n_operands + step->n_instrs > n_values)
+            n_values = (size_t)step->n_operands + step->n_instrs;
     }
     /* All in one block; an int_pow takes two ops. */
     size_t ops = n_steps * sizeof(ad_task), args = ops + 2 * (size_t)header->instrs.count * sizeof(ad_op);
     size_t dims = args + (size_t)header->operands.count * sizeof(ad_arg), size = dims + n_dims * sizeof(int64_t);
     char *memory = calloc(1, size ? size : 1);
-    if (!memory) return AD_ERROR_MEMORY;
+    ad_value *values = malloc(n_values ? n_values * ad_value_size() : 1);
     prepared->memory = memory;
+    if (!memory || !values) {
+        free(values);
+        return AD_ERROR_MEMORY;
+    }
     prepared->tasks = (ad_task *)memory;
     maker m = {.plan = plan,
                .kernels = prepared->kernels,
                .args = (ad_arg *)(memory + args),
                .ops = (ad_op *)(memory + ops),
-               .dims = (int64_t *)(memory + dims)};
+               .dims = (int64_t *)(memory + dims),
+               .values = values};
     for (size_t i = 0; i < n_steps; i++) {
         ad_task *task = &prepared->tasks[i];
         make_task(&m, task, &plan->steps[i]);
         if (task->scratch > prepared->scratch) prepared->scratch = task->scratch;
         prepared->work = saturating(prepared->work, work_of(task));
     }
+    free(values);
     return AD_OK;
 }

@@ -36,6 +36,14 @@
 #else
 #define AD_UNROLL _Pragma("GCC unroll 16")
 #endif
+/* Of the tile VM's loops: narrow vectors are so quickly stored that counting them would take longer. */
+#if VBYTES == 64
+#define AD_UNROLL_TILE
+#elif defined(__clang__)
+#define AD_UNROLL_TILE _Pragma("unroll(4)")
+#else
+#define AD_UNROLL_TILE _Pragma("GCC unroll 4")
+#endif
 #define AD_INLINE static inline __attribute__((always_inline, unused))
 
 #define LANES64 (VBYTES / 8)
