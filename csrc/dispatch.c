@@ -120,7 +120,7 @@ bool ad_superops_selected(void) { return !atomic_load(&no_superops); }
 int64_t ad_tile_selected(void) { return atomic_load(&tile_bytes); }
 
 ad_status ad_tiles_select(uint32_t superops, uint32_t bytes) {
-    if (superops > 1 || bytes % AD_VECTOR_MAX || bytes > AD_TILE_MOST) return AD_ERROR_ARGUMENT;
+    if (superops > 1 || bytes % AD_TILE_LEAST || bytes > AD_TILE_MOST) return AD_ERROR_ARGUMENT;
     atomic_store(&no_superops, !superops);
     atomic_store(&tile_bytes, bytes);
     return AD_OK;

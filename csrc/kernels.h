@@ -17,7 +17,8 @@ enum {
     AD_CHUNK_LANES = 32,        /* ... and those lanes: the order of sums, hence part of what a plan means */
     AD_BLOCK_ROWS = 16,         /* rows of a column sum that are added one after the other */
     AD_VECTOR_MAX = 64,         /* bytes of the widest vector; also how buffers and scratch are aligned */
-    AD_TILE_MOST = 4096,        /* bytes of a tile */
+    AD_TILE_LEAST = 256,        /* bytes of a tile: AD_CHUNK_LANES, of any width */
+    AD_TILE_MOST = 4096,
     AD_N_OPCODES = 128,
 };
 

@@ -61,6 +61,29 @@ def isa_selected(name: str) -> Iterator[None]:
         lib.ad_isa_select(before)
 
 
+@contextmanager
+def tiles_selected(superops: bool, nbytes: int = 0) -> Iterator[None]:
+    """Plans are loaded with superinstructions or without, and with tiles of so many bytes (0: as the library likes)."""
+    assert lib.ad_tiles_select(superops, nbytes) == lib.AD_OK
+    try:
+        yield
+    finally:
+        lib.ad_tiles_select(True, 0)
+
+
+def superop_trees() -> list[Any]:
+    """Each superinstruction as nested tuples (opcode, operand ...); letters are its operands."""
+
+    class Names(dict[str, Any]):
+        def __missing__(self, name: str) -> str:
+            return name
+
+    trees = []
+    while (text := lib.ad_superop_at(len(trees))) != ffi.NULL:
+        trees.append(eval(ffi.string(text).decode(), {}, Names(OP=lambda *parts: parts)))
+    return trees
+
+
 def struct_dtype(name: str) -> np.dtype[Any]:
     """A struct of autodiff.h as NumPy sees it."""
     kinds = {"uint16_t": "u2", "uint32_t": "u4", "uint64_t": "u8", "int64_t": "i8"}
