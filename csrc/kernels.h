@@ -115,6 +115,7 @@ typedef struct ad_arg {
     uint16_t slot;
     bool owns_slot;  /* the slot stands for this operand alone, so it may point into its memory */
     bool still;      /* the same for a whole tile: its slot is one vector */
+    bool streams;    /* a result too large to be in a cache when it is wanted: stored past them */
     uint64_t state;  /* of a reduction: where in the scratch its accumulators are */
 } ad_arg;
 

@@ -4,12 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const int64_t TILES_BYTES = 32 << 10;        /* what a program's registers may fill of the first level cache */
-static const int64_t TILE_LEAST = 1024;             /* bytes; shorter and calling an op costs more than its loop */
-static const int64_t STRIP_BYTES = 128 << 10;       /* accumulators of column reductions, in the second level */
-static const int64_t STREAM_LEAST = 512 << 10;      /* bytes of an operand that will not be in the second level */
-static const uint32_t STREAM_OPS = 4;               /* with fewer, the hardware's prefetching does better alone */
-static const int64_t LINE_MOST = 256;               /* elements of a line that is packed with others into a tile */
+/* An op's loop costs 2 to 4 cycles a 64 bytes and some 15 cycles to begin and end, so tiles are long, but all that a
+ * program touches in one, registers and operands in memory, has to be in the first level cache until the last op. */
+static const int64_t TILES_BYTES = 32 << 10; /* of the first level cache: all, as the first operands are read but once */
+static const int64_t TILE_LEAST = 1024;      /* shorter, and to begin costs more than a load from the second level */
+static const int64_t STRIP_BYTES = 128 << 10;  /* accumulators of column reductions, in the second level */
+static const int64_t STREAM_LEAST = 512 << 10; /* bytes of an operand that will not be in the second level */
+static const int64_t PAST_CACHES = 4 << 20;    /* bytes of a result that will not be in any when it is wanted */
+static const uint32_t STREAM_OPS = 4;          /* instrs; with fewer, the hardware's prefetching does better alone */
+static const int64_t LINE_MOST = 256;          /* elements of a line that is packed with others into a tile */
 
 typedef struct maker {
     const ad_plan *plan;
@@ -158,7 +161,7 @@ static uint32_t levels_of(int64_t count) { /* of a binary counter that counts so
     return levels;
 }
 
-/* How long a tile may be for all that a program works on to stay in the first level cache. */
+/* How long a tile may be; operands that are one vector take no room. */
 static int64_t tile_bytes(const ad_task *task) {
     int64_t bytes = AD_TILE_MOST, n = task->n_registers;
     if (ad_tile_selected()) return ad_tile_selected();
@@ -219,7 +222,10 @@ static void cut(const maker *m, ad_task *task, ad_arg *args) {
     int64_t most = n ? STRIP_BYTES / (n * (levels + 1) * task->lane) / task->tile * task->tile : 0;
     if (task->by_column && task->group == 1) task->strip = smaller(task->line, most ? most : task->tile);
 
-    task->streams = task->size * task->lane >= STREAM_LEAST && task->n_ops >= STREAM_OPS;
+    task->streams = task->size * task->lane >= STREAM_LEAST && task->step->n_instrs >= STREAM_OPS;
+    for (uint32_t i = 0; i < task->n_args; i++)
+        args[i].streams = task->streams && args[i].role == AD_WRITE && args[i].buffer->kind == AD_OUTPUT &&
+                          args[i].access == AD_ACCESS_DENSE && task->size * args[i].size >= PAST_CACHES;
     for (uint32_t i = 0; i < task->n_args; i++) args[i].still = is_still(task, args, &args[i]);
     ad_number_slots(task, args, m->ops);
     /* No gap between tiles: a load stalls on a store shortly before it to the same place modulo 4096. */

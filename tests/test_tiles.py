@@ -22,6 +22,7 @@ from native_plans import (
     lib,
     load,
     map_plan,
+    program_of,
     run,
     superop_trees,
     tiles_selected,
@@ -29,6 +30,7 @@ from native_plans import (
 from random_graphs import random_array, random_case, same_bits
 
 from autodiff.executable import compile_graph
+from autodiff.ir import FLOAT64
 
 VARIANTS = [(superops, nbytes) for superops in (True, False) for nbytes in (0, 256, 768, 1024, 4096)]
 TREES = superop_trees()
@@ -40,28 +42,12 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-def flatten(tree: Any, leaves: list[str], instrs: list[Any], known: dict[Any, int]) -> int:
-    """Append the instrs that compute a tree, equal parts once; the register of its value."""
-    if isinstance(tree, str):
-        return leaves.index(tree)
-    if tree not in known:
-        sources = [flatten(part, leaves, instrs, known) for part in tree[1:]]
-        known[tree] = len(leaves) + len(instrs)
-        instrs.append((tree[0], known[tree], sources))
-    return known[tree]
-
-
-def letters(tree: Any) -> set[str]:
-    return {tree} if isinstance(tree, str) else set().union(*map(letters, tree[1:]))
-
-
 @pytest.mark.parametrize("tree", TREES, ids=str)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_each_superinstruction(tree: Any, dtype: str) -> None:
     """It is found where its tree stands, whichever of its operands are one number, and gives what its opcodes give."""
-    leaves = sorted(letters(tree))
-    instrs: list[Any] = []
-    result = flatten(tree, leaves, instrs, {})
+    leaves, instrs = program_of(tree)
+    result = instrs[-1][1]
     rng = random.Random(1)
     for n in (1, 9, 64, 1027):
         for still in range(1 << len(leaves)):
@@ -177,6 +163,20 @@ class Program:
                 outputs[j] = outs[j] = reads[source]
         run(plan, inputs, outputs)
         return outs
+
+
+@pytest.mark.parametrize("n", [5, 64, 1000])
+def test_an_operand_is_read_before_it_is_overwritten(n: int) -> None:
+    """An op is not moved to its user past the result that takes its operand's memory."""
+    x, y, rest = random_array(random.Random(1), (n,), FLOAT64), np.full(n, 3.0), np.empty(n)
+    both = aligned(x.nbytes).view("f8")
+    both[...] = x
+    instrs = [("mul", "float64", 2, [0, 1]), ("add", "float64", 3, [1, 1]), ("add", "float64", 4, [2, 1])]
+    results = [(WRITE, np.empty(n), 3, "float64"), (WRITE, rest, 4, "float64")]
+    plan, _, _ = map_plan([n], [(x, "float64"), (y, "float64")], instrs, results, lane=8)
+    run(plan, [both, y], [both, rest])
+    assert same_bits(both, y + y)
+    assert same_bits(rest, x * y + y)
 
 
 @settings(deadline=None, max_examples=150)

@@ -15,6 +15,8 @@
  *   scale2_f64(a, n)              a * 2^n, rounded once, for whole |n| <= 1100 and normal a
  *   part64 part32, part_T(n)      the first n lanes, n <= LANES
  *   load_part_T, store_part_T     touch those lanes alone; the others load as zeros
+ *   stream(to, from)              copy a vector to an aligned place, past the caches if the set can; after all of them
+ *   end_stream()                  comes before whoever else may look there
  *
  * for T in f64, f32.
  */
@@ -36,13 +38,13 @@
 #else
 #define AD_UNROLL _Pragma("GCC unroll 16")
 #endif
-/* Of the tile VM's loops: narrow vectors are so quickly stored that counting them would take longer. */
+/* Of the tile VM's loops.  Storing a wide vector takes two cycles, which hide the counting; a narrow one takes one. */
 #if VBYTES == 64
 #define AD_UNROLL_TILE
 #elif defined(__clang__)
-#define AD_UNROLL_TILE _Pragma("unroll(4)")
+#define AD_UNROLL_TILE _Pragma("unroll(2)")
 #else
-#define AD_UNROLL_TILE _Pragma("GCC unroll 4")
+#define AD_UNROLL_TILE _Pragma("GCC unroll 2")
 #endif
 #define AD_INLINE static inline __attribute__((always_inline, unused))
 
