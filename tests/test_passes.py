@@ -277,6 +277,18 @@ def test_a_row_that_leaves_and_comes_back_is_two_steps() -> None:
     assert names == [softmax, "dot_general", softmax]
 
 
+def test_what_is_stored_converted_is_no_register_of_rows() -> None:
+    def function(x: Value) -> list[Value]:
+        spread = _spread(OPS["reduce_max"](x, axes=(1,)), x.shape, 0)
+        narrow = OPS["convert"](OPS["convert"](OPS["abs"](x), dtype=ir.UINT8, weak=False), dtype=ir.INT64, weak=False)
+        return [x - spread, OPS["convert"](narrow, dtype=FLOAT64, weak=False) + spread]
+
+    executable = compile_graph(graph(function, M))
+    (x,) = arrays = [np.arange(12.0).reshape(3, 4) + 0.5]
+    _, got = executable.run_flat(arrays)
+    np.testing.assert_array_equal(got, np.floor(x) + x.max(1, keepdims=True))
+
+
 def test_numbers_used_in_another_order_are_stored() -> None:
     def function(x: Value) -> Value:
         sums = _sum(x, 1)

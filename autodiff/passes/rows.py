@@ -206,7 +206,9 @@ def _known(x: Value, views: Mapping[Value, View]) -> Array | None:
 
 
 def _is_register(root: Value, kind: Kind) -> bool:
-    """Whether what a region of this kind computes is in a register, and not reduced to memory."""
+    """Whether what a region of this kind computes is in a register, and not reduced or converted to memory."""
+    if root.aval.dtype != BOOL and root.aval.dtype.itemsize != kind.lane:
+        return False
     return root.node.op not in REDUCTIONS or reduces_row(root.node, kind.space, kind.rows)
 
 
