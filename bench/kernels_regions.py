@@ -104,7 +104,8 @@ class Region:
 
     def check(self) -> None:
         for mine, hand in zip(self.mine, self.yardstick, strict=True):
-            np.testing.assert_allclose(mine, hand, rtol=1e-9 if mine.dtype == np.float64 else 1e-3)
+            near = 1e-9 if mine.dtype == np.float64 else 1e-4  # they sum in different orders
+            np.testing.assert_allclose(mine, hand, rtol=near, atol=near * float(np.abs(hand).max()))
 
 
 def bench(probes: Any, timer: Timer) -> None:

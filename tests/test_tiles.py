@@ -30,7 +30,7 @@ from native_plans import (
 from random_graphs import random_array, random_case, same_bits
 
 from autodiff.executable import compile_graph
-from autodiff.ir import FLOAT64
+from autodiff.ir import FLOAT32, FLOAT64
 
 VARIANTS = [(superops, nbytes) for superops in (True, False) for nbytes in (0, 256, 768, 1024, 4096)]
 TREES = superop_trees()
@@ -71,6 +71,20 @@ def test_each_superinstruction(tree: Any, dtype: str) -> None:
 def test_what_does_not_exist_is_refused() -> None:
     for superops, nbytes in [(2, 0), (1, 64), (1, 8192)]:
         assert lib.ad_tiles_select(superops, nbytes) == lib.AD_ERROR_ARGUMENT
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_results_beyond_the_caches(shift: int) -> None:
+    """Results of megabytes take another way to memory: whole, to the last element, aligned or not."""
+    n = (1 << 20) + 5
+    x, y = (random_array(random.Random(seed), (n,), FLOAT32) for seed in (1, 2))
+    out = np.zeros(n + 2, "f4")
+    instrs = [("mul", "float32", 2, [0, 1]), ("sub", "float32", 3, [2, 0]), ("neg", "float32", 3, [3])]
+    instrs += [("add", "float32", 4, [3, 2])]
+    results = [(WRITE, out[shift : n + shift], 4, "float32")]
+    run(*map_plan([n], [(x, "float32"), (y, "float32")], instrs, results, lane=4))
+    assert same_bits(out[shift : n + shift], -(x * y - x) + x * y)
+    assert not np.any(np.delete(out, slice(shift, n + shift)))
 
 
 ARITHMETIC = [name for name, (_, _, domain) in OPCODES.items() if domain == "number"]
