@@ -136,6 +136,7 @@ SIMPLER: list[tuple[str, Callable[..., Value], list[tuple[Shape, Dtype]], list[s
     ("x + -y", lambda x, y: x + -y, [V, V], ["sub"]),
     ("-x + y", lambda x, y: -x + y, [V, V], ["sub"]),
     ("x - -y", lambda x, y: x - -y, [V, V], ["add"]),
+    ("-x - x", lambda x: -x - x, [V], ["full", "mul"]),
     ("literals", lambda x: x * (x.full_like(2.0) + 1.0), [V], ["full", "mul"]),
     ("same branches", lambda x: OPS["select"](x > 0.0, x, x), [V], []),
     ("known mask", lambda x: OPS["select"](ir.full(True, (5,), BOOL), x, -x), [V], []),

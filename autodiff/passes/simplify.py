@@ -35,6 +35,11 @@ def _sub_negated(emit: Emit, a: Value, b: Value) -> Value | None:  # a - -b = a 
     return emit(OPS["add"], a, b.node.inputs[0]) if b.node.op is OPS["neg"] else None
 
 
+def _minus_twice(emit: Emit, a: Value, b: Value) -> Value | None:  # -x - x = x * -2, as in what a square transposes to
+    twice = a.node.op is OPS["neg"] and a.node.inputs[0] is b and ir.is_float(b.aval.dtype)
+    return emit(OPS["mul"], b, _splat(emit, np.array(-2, b.aval.dtype), b.aval.shape)) if twice else None
+
+
 def _double_inverse(op: Op) -> Rule:  # op(op(x)) = x
     return lambda emit, x: x.node.inputs[0] if x.node.op is op else None
 
@@ -67,7 +72,7 @@ def _sub_literal(emit: Emit, a: Value, b: Value) -> Value | None:
 
 def _scale_literal(emit: Emit, x: Value, k: Value) -> Value | None:
     known = literal(x)
-    return x.full_like(0) if known is not None and known == 0 else None
+    return _splat(emit, np.zeros((), x.aval.dtype), x.aval.shape) if known is not None and known == 0 else None
 
 
 def _select(emit: Emit, mask: Value, a: Value, b: Value) -> Value | None:
@@ -241,7 +246,7 @@ RULES: dict[Op, tuple[Rule, ...]] = {
     OPS["stop_gradient"]: (_itself,),
     OPS["convert"]: (_no_conversion,),
     OPS["add"]: (_add_negated,),
-    OPS["sub"]: (_sub_negated,),
+    OPS["sub"]: (_sub_negated, _minus_twice),
     OPS["neg"]: (_double_inverse(OPS["neg"]),),
     OPS["logical_not"]: (_double_inverse(OPS["logical_not"]), _not_of_comparison),
     OPS["select"]: (_select,),
