@@ -1,105 +1,26 @@
 """How fast are the native kernels, beside what the machine can do and beside NumPy (one thread each)?
 
-    python bench/kernels.py [--isa avx512] [--quick]
+    python bench/kernels.py [--only tiles opcodes regions] [--isa avx512] [--quick]
 
-The tile VM and reductions in % of the bandwidth of a plain loop over the same memory; products are in products.py,
-vector maths in vector_maths.py.  Bandwidth is measured in the same run, by a small C module built into a temporary
-directory.  Times are the shortest of many: on a shared machine the others measure the neighbours.
+The tile VM and reductions in % of the bandwidth of a plain loop over the same memory; each opcode and superinstruction
+in bytes a cycle, and whole regions beside loops by hand (kernels_opcodes.py, kernels_regions.py).  Products are in
+products.py, vector maths in vector_maths.py.  Peak and bandwidth are measured in the same run, by a small C module
+built into a temporary directory.  Times are processor time and the shortest of many, as the peak's is: on a shared
+machine the others measure the neighbours.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
-import os
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
-
-import cffi
 import numpy as np
-import numpy.typing as npt
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-plans: Any = importlib.import_module("native_plans")
-
-Array = npt.NDArray[Any]
-
-TARGETS = {"base": "", "avx2": "avx2,fma", "avx512": "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"}
-PROBES = """
-static double peak_f32(void);
-static double peak_f64(void);
-static double read_all(const float *, long);
-static double add_all(const float *, const float *, float *, long);
-"""
-
-
-def build_probes(isa: str, directory: str, declarations: str = PROBES, source: str = "probes.inc") -> Any:
-    """The probes in the vectors of one instruction set: a module with `lib` and `ffi`."""
-    name = f"_{Path(source).stem}_{isa}"
-    ffi = cffi.FFI()
-    ffi.cdef(declarations)
-    pragma = f'#pragma GCC target("{TARGETS[isa]}")\n' if TARGETS[isa] else ""
-    ffi.set_source(
-        name,
-        f'{pragma}#include "simd_{isa}.h"\n#include "{source}"\n',
-        include_dirs=[str(ROOT / "csrc" / "kernels"), str(ROOT / "bench")],
-        extra_compile_args=["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"],
-    )
-    spec = importlib.util.spec_from_file_location(name, ffi.compile(tmpdir=directory))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-class Timer:
-    """The shortest time within about `budget` seconds of trying."""
-
-    def __init__(self, budget: float) -> None:
-        self.budget = budget
-
-    def __call__(self, work: Callable[[], object]) -> float:
-        work()
-        times: list[float] = []
-        end = time.perf_counter() + self.budget
-        while len(times) < 5 or time.perf_counter() < end:
-            start = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-
-def prepared(plan: Any, inputs: Sequence[Array], outputs: Sequence[Array]) -> Callable[[], object]:
-    """A call that runs the plan and nothing else."""
-    lib, ffi = plans.lib, plans.ffi
-    loaded = plans.load(plan.to_bytes())
-    workspace = plans.aligned(max(lib.ad_plan_workspace(loaded), 64))
-    keep = [
-        ffi.new("const void *[]", [ffi.cast("void *", a.ctypes.data) for a in inputs]),
-        ffi.new("void *[]", [ffi.cast("void *", a.ctypes.data) for a in outputs]),
-        workspace,
-        *inputs,
-        *outputs,
-    ]
-    args = ffi.new("ad_run *")
-    args.size = ffi.sizeof("ad_run")
-    args.inputs, args.outputs = keep[0], keep[1]
-    args.workspace, args.workspace_size = ffi.cast("void *", workspace.ctypes.data), workspace.nbytes
-
-    def work(lib: Any = lib, keep: Any = keep) -> None:
-        status = lib.ad_plan_run(loaded, args)
-        assert status == lib.AD_OK
-
-    return work
+import kernels_opcodes
+import kernels_regions
+from measure import PROBES, Prepared, Timer, build, plans
 
 
 def bench_tiles(probes: Any, timer: Timer) -> None:
@@ -162,20 +83,29 @@ def bench_tiles(probes: Any, timer: Timer) -> None:
     print(f"{'':24}{'here':>8}{'NumPy':>8}")
     for name, kind, (plan, inputs, outputs), theirs in cases:
         bound = probe[kind]()  # anew each time, as the machine's share may have changed
-        ours = timer(prepared(plan, inputs, outputs))
+        ours = timer(Prepared(plan.to_bytes(), inputs, outputs))
         print(f"{name:24}{100 * bound / ours:7.1f}%{100 * bound / timer(theirs):7.1f}%")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = ["tiles", "opcodes", "regions"]
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--isa", choices=plans.isas(), default=plans.isas()[-1])
     parser.add_argument("--quick", action="store_true", help="shorter measurements")
     options = parser.parse_args()
     timer = Timer(0.02 if options.quick else 0.2)
     with tempfile.TemporaryDirectory() as directory, plans.isa_selected(options.isa):
-        probes = build_probes(options.isa, directory)
+        declarations = PROBES + kernels_opcodes.DECLARATIONS + kernels_regions.DECLARATIONS
+        includes = ["probes.inc", *kernels_regions.INCLUDES]
+        probes = build("probes", options.isa, directory, declarations, includes)
         print(f"instruction set {options.isa}, one thread")
-        bench_tiles(probes, timer)
+        if "tiles" in options.only:
+            bench_tiles(probes, timer)
+        if "opcodes" in options.only:
+            kernels_opcodes.bench(probes, timer)
+        if "regions" in options.only:
+            kernels_regions.bench(probes, timer)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from kernels import Array, Timer, build_probes, plans, prepared  # first: it settles NumPy's threads
+import numpy as np
 
-import numpy as np  # isort: skip
+from measure import PROBES, Array, Prepared, Timer, build, plans
 
 MATRICES = [(n, n, n) for n in (4, 8, 16, 32, 64, 96, 128, 256, 512, 1024)] + [
     (128, 256, 784),
@@ -46,7 +46,7 @@ def gemm_steps(a: Array, b: Array, c: Array, repeat: int) -> Callable[[], object
             for role, buffer, s in zip(roles, buffers, strides, strict=True)
         ]
         plan.step(plans.lib.AD_GEMM, [m, n, k], operands)
-    return prepared(plan, [a, b], [c])
+    return Prepared(plan.to_bytes(), [a, b], [c])
 
 
 def sum_steps(x: Array, out: Array, axis: int, squares: bool, repeat: int) -> Callable[[], object]:
@@ -61,7 +61,7 @@ def sum_steps(x: Array, out: Array, axis: int, squares: bool, repeat: int) -> Ca
     for _ in range(repeat):
         sizes = {"lane": x.itemsize, "n_registers": 2, "n_outer": axis, "n_reduced": 1}
         plan.step(plans.lib.AD_MAP, list(x.shape), operands, instrs, **sizes)
-    return prepared(plan, [x], [out])
+    return Prepared(plan.to_bytes(), [x], [out])
 
 
 def read_rate(probes: Any, array: Array) -> float:
@@ -134,7 +134,7 @@ def main() -> None:
     options = parser.parse_args()
     timer = Timer(0.02 if options.quick else 0.2)
     with tempfile.TemporaryDirectory() as directory, plans.isa_selected(options.isa):
-        probes = build_probes(options.isa, directory)
+        probes = build("probes", options.isa, directory, PROBES, ["probes.inc"])
         print(f"instruction set {options.isa}, one thread")
         for part in options.only:
             for dtype in ("float32", "float64"):

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import Array, Timer, build_probes, plans, prepared
+from measure import Array, Prepared, Timer, build, plans
 
 FUNCTIONS = ["exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "erfc", "sqrt", "pow"]
 LIBMVEC = """
@@ -42,7 +42,8 @@ def here(name: str, arguments: list[Array], out: Array) -> Callable[[], object]:
     instr = (name, dtype, arity, tuple(range(arity)))
     reads = [(x, dtype) for x in arguments]
     write = (plans.WRITE, out, arity, dtype)
-    return prepared(*plans.map_plan([N], reads, [instr], [write], lane=out.itemsize))
+    plan, inputs, outputs = plans.map_plan([N], reads, [instr], [write], lane=out.itemsize)
+    return Prepared(plan.to_bytes(), inputs, outputs)
 
 
 def in_numpy(name: str, arguments: list[Array], out: Array) -> Callable[[], object] | None:
@@ -87,7 +88,7 @@ def main() -> None:
     options = parser.parse_args()
     timer = Timer(0.02 if options.quick else 0.2)
     with tempfile.TemporaryDirectory() as directory, plans.isa_selected(options.isa):
-        loops = build_probes(options.isa, directory, LIBMVEC, "libmvec.inc")
+        loops = build("libmvec", options.isa, directory, LIBMVEC, ["libmvec.inc"])
         print(f"Vector maths, ns an element; instruction set {options.isa}, one thread")
         print(f"{'':8}{'float64':>9}{'NumPy':>9}{'libmvec':>9}{'float32':>12}{'NumPy':>9}{'libmvec':>9}")
         rows = []

@@ -238,6 +238,15 @@ const char *ad_isa_at(uint32_t i);
 const char *ad_isa_selected(void);
 ad_status ad_isa_select(const char *name);
 
+/* The i-th superinstruction's tree, as in superops.def, or NULL past the last one. */
+const char *ad_superop_at(uint32_t i);
+/* For measurements and tests: how plans loaded from now on run their MAPs, with superinstructions or without, and how
+ * many bytes a register's tile has: a multiple of 256 up to 4096, or 0 for what suits the program.  Results are the same
+ * bits. */
+ad_status ad_tiles_select(uint32_t superops, uint32_t bytes);
+/* How many loops the plan's MAPs run on a tile; fewer than their instrs where there are superinstructions. */
+uint64_t ad_plan_ops(const ad_prepared *prepared);
+
 /* cdef end */
 
 #endif

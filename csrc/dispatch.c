@@ -36,6 +36,14 @@ const char *ad_status_message(uint32_t status) {
     return status < sizeof messages / sizeof *messages ? messages[status] : "unknown status";
 }
 
+static const char *const superops[] = {
+#define AD_SUPEROP(name, leaves, tree) #tree,
+#include "superops.def"
+#undef AD_SUPEROP
+};
+
+const char *ad_superop_at(uint32_t i) { return i < AD_N_SUPEROPS ? superops[i] : NULL; }
+
 static bool runs_base(void) { return true; }
 
 #if defined(__x86_64__)
@@ -102,5 +110,19 @@ ad_status ad_isa_select(const char *name) {
     const ad_kernels *kernels = name ? named(name) : NULL;
     if (!kernels) return AD_ERROR_ARGUMENT;
     atomic_store(&selected, kernels);
+    return AD_OK;
+}
+
+static _Atomic bool no_superops;
+static _Atomic uint32_t tile_bytes;
+
+bool ad_superops_selected(void) { return !atomic_load(&no_superops); }
+
+int64_t ad_tile_selected(void) { return atomic_load(&tile_bytes); }
+
+ad_status ad_tiles_select(uint32_t superops, uint32_t bytes) {
+    if (superops > 1 || bytes % AD_TILE_LEAST || bytes > AD_TILE_MOST) return AD_ERROR_ARGUMENT;
+    atomic_store(&no_superops, !superops);
+    atomic_store(&tile_bytes, bytes);
     return AD_OK;
 }

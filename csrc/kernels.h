@@ -18,6 +18,8 @@ enum {
     AD_BLOCK_ROWS = 16,         /* rows of a column sum that are added one after the other */
     AD_ROWS_AT_ONCE = 4,        /* of these, how many wait to be added in one pass over their columns' accumulators */
     AD_VECTOR_MAX = 64,         /* bytes of the widest vector; also how buffers and scratch are aligned */
+    AD_TILE_LEAST = 256,        /* bytes of a tile: AD_CHUNK_LANES, of any width */
+    AD_TILE_MOST = 4096,
     AD_N_OPCODES = 128,
     AD_MAX_ROW = 1 << 16,       /* elements of a row of ROWS, which its registers have to hold */
 };
@@ -27,6 +29,14 @@ enum {
 #define AD_OP(name, number, arity, domain, expression) AD_OPCODE_##name = number,
 #include "opcodes.def"
 #undef AD_OP
+};
+
+/* AD_SUPEROP_mul_add ...: the superinstructions' numbers. */
+enum {
+#define AD_SUPEROP(name, leaves, tree) AD_SUPEROP_##name,
+#include "superops.def"
+#undef AD_SUPEROP
+    AD_N_SUPEROPS
 };
 
 /* What a register's lane holds.  A bool is a mask, all ones or zero, as wide as the program's other lanes. */
@@ -63,13 +73,14 @@ typedef struct ad_tile {
     const struct ad_op *fault; /* the op that met an impossible operand */
 } ad_tile;
 
-/* An instr, prepared. */
+/* An instr, prepared, or several of them in a superinstruction. */
 typedef struct ad_op ad_op;
 typedef struct ad_reducer ad_reducer;
 typedef void ad_op_run(const ad_op *op, ad_tile *tile);
 struct ad_op {
     ad_op_run *run;
-    uint16_t dst, a, b, c; /* slots */
+    uint16_t dst, a, b, c, d; /* slots */
+    uint16_t still;           /* which of a, b, c, d are one vector for the whole tile: bits 1, 2, 4, 8 */
     uint32_t line;
     uint32_t kind;             /* ROWS: ad_row_op */
     const ad_reducer *reducer; /* ... of AD_ROW_REDUCE */
@@ -120,7 +131,9 @@ typedef struct ad_arg {
     uint8_t access;
     uint16_t slot;
     bool owns_slot;  /* the slot stands for this operand alone, so it may point into its memory */
-    bool still;      /* one number, though there may be zeros around it */
+    bool uniform;    /* one number, though there may be zeros around it */
+    bool still;      /* the same for a whole tile: its slot is one vector */
+    bool streams;    /* a result too large to be in a cache when it is wanted: stored past them */
     uint64_t state;  /* of a reduction: where in the scratch its accumulators are */
     uint64_t ring;   /* of a column reduction of what is computed: where AD_ROWS_AT_ONCE tiles of it are; 0: none */
     bool by_number;  /* ROWS: its slot is one of numbers */
@@ -193,9 +206,11 @@ struct ad_task {
     int64_t tile_stride; /* bytes from one tile of the scratch to the next */
     int64_t state_stride; /* bytes from one level of a reduction's binary counter to the next */
     uint32_t lane;       /* bytes of a lane */
-    uint32_t n_slots;    /* behind them, if it has windows, is a tile of zeros */
+    uint32_t n_registers, n_tiles, n_slots; /* slots: registers, operands of a tile, operands of one vector */
     bool reduces, by_column, walks, windows;
     bool streams; /* through more memory than the second level cache holds */
+    uint64_t stills;                /* where in the scratch the operands of one vector are */
+    uint64_t zeros;                 /* ... and a tile of zeros, if it has windows */
     uint64_t staging, staging_size; /* where in the scratch two tiles of the widest element fit */
 
     ad_scalars *scalars; /* SCALARS: a block of memory of its own */
@@ -243,6 +258,7 @@ struct ad_kernels {
     void (*gemm[2])(const ad_gemm *); /* f32, f64 */
     uint64_t (*gemm_scratch)(int64_t m, int64_t n, int64_t k, uint32_t itemsize);
     ad_op_run *const *ops[AD_N_LANES];                        /* by lane, then opcode */
+    ad_op_run *const *superops[AD_N_NUMBER_LANES];            /* by lane, then superinstruction; NULL: none */
     ad_op_run *check_exponents[AD_N_LANES];                   /* what runs before int_pow */
     ad_reducer reducers[AD_N_NUMBER_LANES][AD_MIN - AD_SUM + 1];
     ad_convert *load[AD_F64 + 1][AD_N_LANES], *store[AD_N_LANES][AD_F64 + 1];
@@ -273,9 +289,20 @@ ad_status ad_prepare_scalars(const ad_plan *plan, const ad_kernels *kernels, ad_
 /* prepare_rows.c: whether an operand moves along any of the step's dimensions from this one on. */
 bool ad_moves(const ad_plan *plan, const ad_step *step, const ad_operand *operand, uint32_t from);
 
+/* program.c */
+typedef struct ad_value ad_value;
+size_t ad_value_size(void);
+/* Make the ops of a MAP, by means of a value an operand and an instr; the end of the ops, two an instr at most. */
+ad_op *ad_make_program(const ad_plan *plan, const ad_kernels *kernels, ad_task *task, ad_arg *args, ad_op *ops,
+                       ad_value *values);
+/* Once it is known which operands are still. */
+void ad_number_slots(ad_task *task, ad_arg *args, ad_op *ops);
+
 /* dispatch.c */
 const ad_kernels *ad_kernels_selected(void);
 const ad_opcode *ad_opcode_numbered(uint32_t number);
+bool ad_superops_selected(void);
+int64_t ad_tile_selected(void);
 
 /* The role that a row_sum, row_max or row_min has inside its program; 0: it is another opcode. */
 static inline uint32_t ad_row_reduction(uint32_t opcode) {

@@ -55,6 +55,12 @@ uint64_t ad_plan_workspace(const ad_prepared *prepared) { return arena_bytes(pre
 
 uint64_t ad_plan_work(const ad_prepared *prepared) { return prepared->work; }
 
+uint64_t ad_plan_ops(const ad_prepared *prepared) {
+    uint64_t n = 0;
+    for (uint64_t i = 0; i < prepared->plan.header->steps.count; i++) n += prepared->tasks[i].n_ops;
+    return n;
+}
+
 const char *ad_plan_isa(const ad_prepared *prepared) { return prepared->kernels->name; }
 
 static int64_t now(void) {

@@ -4,12 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const int64_t TILES_BYTES = 32 << 10;        /* what a program's registers may fill of the first level cache */
-static const int64_t TILE_LEAST = 1024;             /* bytes; shorter and calling an op costs more than its loop */
-static const int64_t TILE_MOST = 4096;              /* bytes; longer gains nothing */
-static const int64_t STREAM_LEAST = 512 << 10;      /* bytes of an operand that will not be in the second level */
-static const uint32_t STREAM_OPS = 4;               /* with fewer, the hardware's prefetching does better alone */
-static const int64_t LINE_MOST = 256;               /* elements of a line that is packed with others into a tile */
+/* An op's loop costs 2 to 4 cycles a 64 bytes and some 15 cycles to begin and end, so tiles are long, but all that a
+ * program touches in one, registers and operands in memory, has to be in the first level cache until the last op. */
+static const int64_t TILES_BYTES = 32 << 10; /* of the first level cache: all, as the first operands are read but once */
+static const int64_t TILE_LEAST = 1024;      /* shorter, and to begin costs more than a load from the second level */
+static const int64_t STREAM_LEAST = 512 << 10; /* bytes of an operand that will not be in the second level */
+static const int64_t PAST_CACHES = 4 << 20;    /* bytes of a result that will not be in any when it is wanted */
+static const uint32_t STREAM_OPS = 4;          /* instrs; with fewer, the hardware's prefetching does better alone */
+static const int64_t LINE_MOST = 256;          /* elements of a line that is packed with others into a tile */
 
 static int64_t common_divisor(int64_t a, int64_t b) { return b ? common_divisor(b, a % b) : a; }
 
@@ -143,45 +145,6 @@ void ad_append_op(ad_maker *m, const ad_instr *instr, uint32_t lane, ad_op op) {
     *m->ops++ = op;
 }
 
-/* Give each value a slot.  An operand read or written without conversion has one of its own, which can point into its
- * memory; the rest are the program's registers.  `held` says which slot stands for a register just now. */
-static void assign_slots(ad_maker *m, ad_task *task, ad_arg *args) {
-    const ad_step *step = task->step;
-    const ad_operand *operands = m->plan->operands + step->operand;
-    const ad_instr *instrs = m->plan->instrs + step->instr;
-    uint16_t held[AD_MAX_REGISTERS], n_slots = (uint16_t)step->n_registers;
-    int64_t writer[AD_MAX_REGISTERS]; /* the last instr to write a register */
-    uint16_t final[AD_MAX_REGISTERS]; /* and where it writes */
-    for (uint16_t r = 0; r < step->n_registers; r++) {
-        held[r] = final[r] = r;
-        writer[r] = -1;
-    }
-    for (uint32_t i = 0; i < step->n_instrs; i++) writer[instrs[i].dst] = i;
-    for (uint32_t i = 0; i < step->n_operands; i++) {
-        uint32_t r = operands[i].reg;
-        if (args[i].role == AD_READ) {
-            args[i].owns_slot = true;
-            held[r] = args[i].slot = n_slots++;
-        } else if (args[i].role == AD_WRITE && writer[r] >= 0 && final[r] == r) {
-            args[i].owns_slot = true;
-            final[r] = n_slots++;
-        }
-    }
-    task->n_slots = n_slots;
-    task->ops = m->ops;
-    for (uint32_t i = 0; i < step->n_instrs; i++) {
-        const ad_instr *instr = &instrs[i];
-        uint32_t arity = ad_opcode_numbered(instr->opcode)->arity;
-        uint16_t a = held[instr->a], b = arity > 1 ? held[instr->b] : a, c = arity > 2 ? held[instr->c] : a;
-        uint16_t dst = writer[instr->dst] == i ? final[instr->dst] : instr->dst;
-        ad_append_op(m, instr, step->lane, (ad_op){.dst = dst, .a = a, .b = b, .c = c});
-        held[instr->dst] = dst;
-    }
-    task->n_ops = (uint32_t)(m->ops - task->ops);
-    for (uint32_t i = 0; i < step->n_operands; i++)
-        if (args[i].role != AD_READ) args[i].slot = held[operands[i].reg];
-}
-
 /* What moves an operand between memory and its register; NULL where they are alike. */
 static ad_convert *converter(const ad_maker *m, const ad_operand *operand, uint32_t bytes) {
     ad_lane lane = ad_lane_of(operand->reg_dtype, bytes);
@@ -200,7 +163,7 @@ void ad_choose_access(const ad_maker *m, const ad_task *task, ad_arg *arg, const
         if (arg->window && d > 0) dense = dense && arg->window[2 * d] == 0 && arg->window[2 * d + 1] == task->shape[d];
     }
     bool once = still && arg->role == AD_READ && !arg->window;
-    arg->still = still;
+    arg->uniform = still;
     arg->access = dense ? AD_ACCESS_DENSE : once ? AD_ACCESS_ONCE : AD_ACCESS_WALK;
     for (int k = 0; k < 2 && dense && arg->window; k++) arg->window[k] *= ad_product(task->shape, 1, task->rank);
 }
@@ -236,23 +199,31 @@ uint32_t ad_levels_of(int64_t count) {
     return levels;
 }
 
-/* Registers that are never anything but another name for an operand's slot take no room. */
-static int64_t slots_in_use(const ad_task *task) {
-    bool used[AD_MAX_SLOTS] = {false};
-    int64_t n = 0;
-    for (uint32_t i = 0; i < task->n_ops; i++) used[task->ops[i].dst] = true;
-    for (uint32_t i = 0; i < task->n_args; i++) used[task->args[i].slot] = true;
-    for (uint32_t slot = 0; slot < task->n_slots; slot++) n += used[slot];
-    return n;
+/* How long a tile may be; operands that are one vector take no room. */
+static int64_t tile_bytes(const ad_task *task) {
+    int64_t bytes = AD_TILE_MOST, n = task->n_registers;
+    if (ad_tile_selected()) return ad_tile_selected();
+    for (uint32_t i = 0; i < task->n_args; i++) n += task->args[i].owns_slot && task->args[i].access != AD_ACCESS_ONCE;
+    while (bytes > TILE_LEAST && bytes * n > TILES_BYTES) bytes /= 2;
+    return bytes;
+}
+
+/* Whether a READ operand is the same number for all of a tile, and nothing but ops looks at its register. */
+static bool is_still(const ad_task *task, const ad_arg *args, const ad_arg *arg) {
+    int64_t inside = 1, least = task->group > 1 ? task->size : task->line;
+    if (arg->role != AD_READ || arg->access == AD_ACCESS_DENSE || arg->window) return false;
+    for (uint32_t d = task->rank; d-- > 0 && inside < least; inside *= task->shape[d])
+        if (arg->strides[d] != 0) return false;
+    for (uint32_t i = 0; i < task->n_args; i++)
+        if (args[i].role != AD_READ && args[i].slot == arg->slot) return false;
+    return true;
 }
 
 /* Cut the space into lines and tiles, and lay out the scratch: tiles, a staging area, accumulators. */
 static void cut(const ad_maker *m, ad_task *task, ad_arg *args) {
     int64_t vector = m->kernels->vector / task->lane;
     uint32_t reduced_end = task->n_outer + task->n_reduced;
-    int64_t bytes = TILE_MOST;
-    while (bytes > TILE_LEAST && bytes * slots_in_use(task) > TILES_BYTES) bytes /= 2;
-    task->tile = bytes / task->lane;
+    task->tile = tile_bytes(task) / task->lane;
 
     for (uint32_t i = 0; i < task->n_args; i++) {
         task->reduces |= args[i].role > AD_WRITE;
@@ -275,10 +246,17 @@ static void cut(const ad_maker *m, ad_task *task, ad_arg *args) {
     for (uint32_t i = 0; task->group > 1 && i < task->n_args; i++) ad_choose_access_once(task, &args[i]);
 
     uint32_t levels = ad_levels_of(task->by_column ? task->rows / AD_BLOCK_ROWS + 1 : task->line / AD_CHUNK + 1);
-    task->streams = task->size * task->lane >= STREAM_LEAST && task->n_ops >= STREAM_OPS;
+    task->streams = task->size * task->lane >= STREAM_LEAST && task->step->n_instrs >= STREAM_OPS;
+    for (uint32_t i = 0; i < task->n_args; i++)
+        args[i].streams = task->streams && args[i].role == AD_WRITE && args[i].buffer->kind == AD_OUTPUT &&
+                          args[i].access == AD_ACCESS_DENSE && task->size * args[i].size >= PAST_CACHES;
+    for (uint32_t i = 0; i < task->n_args; i++) args[i].still = is_still(task, args, &args[i]);
+    ad_number_slots(task, args, m->ops);
     /* No gap between tiles: a load stalls on a store shortly before it to the same place modulo 4096. */
-    task->tile_stride = bytes;
-    task->staging = (task->n_slots + task->windows) * (uint64_t)task->tile_stride;
+    task->tile_stride = ad_smaller(task->tile, ad_round_up(task->size, AD_VECTOR_MAX)) * task->lane;
+    task->stills = task->n_tiles * (uint64_t)task->tile_stride;
+    task->zeros = task->stills + (task->n_slots - task->n_tiles) * AD_VECTOR_MAX;
+    task->staging = task->zeros + (task->windows ? (uint64_t)task->tile_stride : 0);
     task->staging_size = (uint64_t)(task->tile * 8 + AD_VECTOR_MAX);
     task->scratch = task->staging + 2 * task->staging_size;
     /* Accumulators: of a tile's columns; of a chunk's lanes, or of as many lines as a tile may hold. */
@@ -301,14 +279,15 @@ static void make_map(ad_maker *m, ad_task *task, const ad_step *step) {
     const ad_operand *operands = m->plan->operands + step->operand;
     ad_merge_dims(m, task, args);
     task->lane = step->lane;
-    assign_slots(m, task, args);
+    ad_op *end = ad_make_program(m->plan, m->kernels, task, args, m->ops, m->values);
     for (uint32_t i = 0; i < task->n_args; i++) {
         ad_choose_access(m, task, &args[i], &operands[i]);
         if (args[i].role > AD_WRITE)
             args[i].reducer = ad_choose_reducer(m, args[i].role, operands[i].reg_dtype, step->lane);
     }
     cut(m, task, args);
-    task->cost = 1 + (int64_t)task->n_ops + task->n_args;
+    m->ops = end;
+    task->cost = 1 + (int64_t)step->n_instrs + task->n_args;
     task->run = m->kernels->map;
 }
 
@@ -400,12 +379,14 @@ static uint64_t work_of(const ad_task *task) {
 ad_status ad_prepare(ad_prepared *prepared) {
     const ad_plan *plan = &prepared->plan;
     const ad_plan_header *header = plan->header;
-    size_t n_steps = (size_t)header->steps.count, n_dims = 0, n_ops = 2 * (size_t)header->instrs.count, rows = 0;
+    size_t n_steps = (size_t)header->steps.count, n_dims = 0, n_ops = 2 * (size_t)header->instrs.count, n_values = 0, rows = 0;
     for (size_t i = 0; i < n_steps; i++) {
         const ad_step *step = &plan->steps[i];
         if (step->kind == AD_MAP || step->kind == AD_COPY || step->kind == AD_ARG_REDUCE || step->kind == AD_IOTA ||
             step->kind == AD_ROWS)
             n_dims += (1 + 3 * (size_t)step->n_operands) * (step->rank ? step->rank : 1);
+        if (step->kind == AD_MAP && (size_t)step->n_operands + step->n_instrs > n_values)
+            n_values = (size_t)step->n_operands + step->n_instrs;
         if (step->kind != AD_ROWS) continue;
         n_ops += ad_rows_ops(step);
         rows += ad_rows_memory(step);
@@ -415,8 +396,12 @@ ad_status ad_prepare(ad_prepared *prepared) {
     size_t dims = args + (size_t)header->operands.count * sizeof(ad_arg), programs = dims + n_dims * sizeof(int64_t),
            size = programs + rows;
     char *memory = calloc(1, size ? size : 1);
-    if (!memory) return AD_ERROR_MEMORY;
+    ad_value *values = malloc(n_values ? n_values * ad_value_size() : 1);
     prepared->memory = memory;
+    if (!memory || !values) {
+        free(values);
+        return AD_ERROR_MEMORY;
+    }
     prepared->tasks = (ad_task *)memory;
     prepared->n_tasks = n_steps;
     ad_maker m = {.plan = plan,
@@ -424,7 +409,8 @@ ad_status ad_prepare(ad_prepared *prepared) {
                   .args = (ad_arg *)(memory + args),
                   .ops = (ad_op *)(memory + ops),
                   .dims = (int64_t *)(memory + dims),
-                  .rows = memory + programs};
+                  .rows = memory + programs,
+                  .values = values};
     for (size_t i = 0; i < n_steps; i++) {
         ad_task *task = &prepared->tasks[i];
         ad_status status = make_task(&m, task, &plan->steps[i]);
@@ -432,5 +418,6 @@ ad_status ad_prepare(ad_prepared *prepared) {
         if (task->scratch > prepared->scratch) prepared->scratch = task->scratch;
         prepared->work = saturating(prepared->work, work_of(task));
     }
+    free(values);
     return AD_OK;
 }

@@ -11,6 +11,7 @@ typedef struct ad_maker {
     ad_op *ops;
     int64_t *dims;
     char *rows; /* what ROWS steps have beside these */
+    ad_value *values; /* room for those of one MAP */
 } ad_maker;
 
 static inline int64_t ad_smaller(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -230,7 +230,7 @@ void ad_make_rows(ad_maker *m, ad_task *task, const ad_step *step) {
 
     ad_merge_dims(m, task, r.args);
     task->lane = step->lane;
-    task->n_slots = n_slots;
+    task->n_slots = task->n_tiles = n_slots;
     task->outer = 1;
     task->rows = ad_product(task->shape, 0, task->n_outer);
     task->line = ad_product(task->shape, task->n_outer, task->rank);

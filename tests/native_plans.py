@@ -62,6 +62,49 @@ def isa_selected(name: str) -> Iterator[None]:
         lib.ad_isa_select(before)
 
 
+@contextmanager
+def tiles_selected(superops: bool, nbytes: int = 0) -> Iterator[None]:
+    """Plans are loaded with superinstructions or without, and with tiles of so many bytes (0: as the library likes)."""
+    assert lib.ad_tiles_select(superops, nbytes) == lib.AD_OK
+    try:
+        yield
+    finally:
+        lib.ad_tiles_select(True, 0)
+
+
+def superop_trees() -> list[Any]:
+    """Each superinstruction as nested tuples (opcode, operand ...); letters are its operands."""
+
+    class Names(dict[str, Any]):
+        def __missing__(self, name: str) -> str:
+            return name
+
+    trees = []
+    while (text := lib.ad_superop_at(len(trees))) != ffi.NULL:
+        trees.append(eval(ffi.string(text).decode(), {}, Names(OP=lambda *parts: parts)))
+    return trees
+
+
+def program_of(tree: Any) -> tuple[list[str], list[tuple[str, int, list[int]]]]:
+    """A tree's operands, which fill registers 0, 1 ..., and instrs (opcode, register, sources), equal parts once."""
+
+    def letters(part: Any) -> set[str]:
+        return {part} if isinstance(part, str) else set().union(*map(letters, part[1:]))
+
+    def emit(part: Any) -> int:
+        if part not in registers:
+            sources = [emit(operand) for operand in part[1:]]
+            registers[part] = len(registers)
+            instrs.append((part[0], registers[part], sources))
+        return registers[part]
+
+    leaves = sorted(letters(tree))
+    registers: dict[Any, int] = {leaf: i for i, leaf in enumerate(leaves)}
+    instrs: list[tuple[str, int, list[int]]] = []
+    emit(tree)
+    return leaves, instrs
+
+
 def struct_dtype(name: str) -> np.dtype[Any]:
     """A struct of autodiff.h as NumPy sees it."""
     kinds = {"uint16_t": "u2", "uint32_t": "u4", "uint64_t": "u8", "int64_t": "i8"}

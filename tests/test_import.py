@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BESIDES_NUMPY = {"__future__", "gc", "threading", "_thread", "_threading_local", "_weakrefset"}
+BESIDES_NUMPY = {"__future__", "gc", "heapq", "_heapq", "threading", "_thread", "_threading_local", "_weakrefset"}
 """Modules of Python itself that are imported though NumPy does not need them."""
 
 LATER = {

@@ -416,7 +416,8 @@ def test_at_leaves_the_tensor_as_it_is() -> None:
 
 def test_namespace_has_what_is_implemented() -> None:
     functions = {*registry.IMPLEMENTATIONS, *LOOPS, *GUFUNCS}
-    missing = [f.__name__ for f in functions if not hasattr(anp, f.__name__)]
+    of_numpy = [f.__name__ for f in functions if hasattr(np, f.__name__)]  # SciPy's join them when they are met
+    missing = [name for name in of_numpy if not hasattr(anp, name)]
     assert missing == []
     own = {"array", "asarray", "full", "full_like", "take"}
     for name in set(anp.__all__) - own:

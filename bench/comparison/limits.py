@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-import kernels
+import measure
 from comparison.adapters import UnavailableError
 from comparison.trees import leaves
 
@@ -97,7 +97,7 @@ def limits() -> dict[str, str]:
         rate = array.nbytes / _seconds("read(array)", 5, known)
         found[f"reading {array.nbytes / 1e6:.3g} MB again and again"] = f"{rate / 1e9:.1f} GB/s"
     with tempfile.TemporaryDirectory() as directory:
-        probes = kernels.build_probes(kernels.plans.isas()[-1], directory)
+        probes = measure.build("probes", measure.plans.isas()[-1], directory, measure.PROBES, ["probes.inc"])
     for dtype, peak in (("float64", probes.lib.peak_f64), ("float32", probes.lib.peak_f32)):
         found[f"multiply-adds, {dtype}"] = f"{peak() / 1e9:.1f} G/s"
     return found

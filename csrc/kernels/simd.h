@@ -16,6 +16,8 @@
  *   lookup_T(table, index)        of a table of 16 entries those that the lanes' lowest four bits name
  *   part64 part32, part_T(n)      the first n lanes, n <= LANES
  *   load_part_T, store_part_T     touch those lanes alone; the others load as zeros
+ *   stream(to, from)              copy a vector to an aligned place, past the caches if the set can; after all of them
+ *   end_stream()                  comes before whoever else may look there
  *
  * for T in f64, f32.
  */
@@ -36,6 +38,14 @@
 #define AD_UNROLL _Pragma("unroll")
 #else
 #define AD_UNROLL _Pragma("GCC unroll 16")
+#endif
+/* Of the tile VM's loops.  Storing a wide vector takes two cycles, which hide the counting; a narrow one takes one. */
+#if VBYTES == 64
+#define AD_UNROLL_TILE
+#elif defined(__clang__)
+#define AD_UNROLL_TILE _Pragma("unroll(2)")
+#else
+#define AD_UNROLL_TILE _Pragma("GCC unroll 2")
 #endif
 #define AD_INLINE static inline __attribute__((always_inline, unused))
 #define AD_RARELY static __attribute__((noinline, cold)) /* for what few vectors need */

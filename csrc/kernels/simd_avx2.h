@@ -73,4 +73,7 @@ AD_INLINE vf32 load_part_f32(const float *p, part32 part) { return (vf32)_mm256_
 AD_INLINE void store_part_f64(double *p, vf64 v, part64 part) { _mm256_maskstore_pd(p, (__m256i)part, (__m256d)v); }
 AD_INLINE void store_part_f32(float *p, vf32 v, part32 part) { _mm256_maskstore_ps(p, (__m256i)part, (__m256)v); }
 
+AD_INLINE void stream(void *to, const void *from) { _mm256_stream_si256(to, _mm256_loadu_si256(from)); }
+AD_INLINE void end_stream(void) { _mm_sfence(); }
+
 #endif

@@ -70,4 +70,7 @@ AD_INLINE vf32 load_part_f32(const float *p, part32 part) { return (vf32)_mm512_
 AD_INLINE void store_part_f64(double *p, vf64 v, part64 part) { _mm512_mask_storeu_pd(p, part, (__m512d)v); }
 AD_INLINE void store_part_f32(float *p, vf32 v, part32 part) { _mm512_mask_storeu_ps(p, part, (__m512)v); }
 
+AD_INLINE void stream(void *to, const void *from) { _mm512_stream_si512(to, _mm512_loadu_si512(from)); }
+AD_INLINE void end_stream(void) { _mm_sfence(); }
+
 #endif

@@ -80,4 +80,7 @@ AD_INLINE vf32 load_part_f32(const float *p, part32 part) {
 AD_INLINE void store_part_f64(double *p, vf64 v, part64 part) { memcpy(p, &v, (size_t)part * 8); }
 AD_INLINE void store_part_f32(float *p, vf32 v, part32 part) { memcpy(p, &v, (size_t)part * 4); }
 
+AD_INLINE void stream(void *to, const void *from) { memcpy(to, from, VBYTES); }
+AD_INLINE void end_stream(void) {}
+
 #endif
