@@ -21,6 +21,7 @@ enum {
     AD_TILE_LEAST = 256,        /* bytes of a tile: AD_CHUNK_LANES, of any width */
     AD_TILE_MOST = 4096,
     AD_N_OPCODES = 128,
+    AD_MAX_ROW_SLOTS = 2048,
     AD_MAX_ROW = 1 << 16,       /* elements of a row of ROWS, which its registers have to hold */
 };
 
@@ -92,6 +93,7 @@ typedef enum ad_row_op {
     AD_ROW_NUMBERS,  /* numbers to numbers */
     AD_ROW_REDUCE,   /* elements to numbers */
     AD_ROW_SPREAD,   /* numbers to elements */
+    AD_ROW_SPLAT,    /* a number to one vector of elements */
     AD_ROW_PICK,     /* elements, at positions, to numbers */
     AD_ROW_PLACE     /* numbers, at positions, to elements; c is the dtype */
 } ad_row_op;
@@ -233,7 +235,7 @@ struct ad_rows {
     const ad_op *spreads;        /* run once: numbers that are the same for all rows */
     const uint64_t *tiles;       /* where in the scratch each slot's elements are; those of numbers behind them */
     const bool *kept;            /* by slot: whether a later pass needs it, so that each piece has a tile of its own */
-    uint32_t n_passes, first, last; /* the first and the last pass over elements */
+    uint32_t n_passes, last; /* the last pass over elements; the first is pass 0 */
     uint32_t n_spreads;
     int64_t block;          /* lines that go through all passes before the next ones begin */
     uint64_t table;         /* where in the scratch each piece's slots are listed */
@@ -283,20 +285,13 @@ extern const uint8_t ad_dtype_size[AD_F64 + 1];
 /* prepare.c */
 ad_status ad_prepare(ad_prepared *prepared);
 ad_lane ad_lane_of(uint32_t dtype, uint32_t bytes);
+const ad_reducer *ad_reducer_of(const ad_kernels *kernels, uint32_t role, uint32_t dtype, uint32_t bytes);
 
 /* prepare_scalars.c: everything of a SCALARS task but where its operands lie in memory. */
 ad_status ad_prepare_scalars(const ad_plan *plan, const ad_kernels *kernels, ad_task *task);
 /* prepare_rows.c: whether an operand moves along any of the step's dimensions from this one on. */
 bool ad_moves(const ad_plan *plan, const ad_step *step, const ad_operand *operand, uint32_t from);
 
-/* program.c */
-typedef struct ad_value ad_value;
-size_t ad_value_size(void);
-/* Make the ops of a MAP, by means of a value an operand and an instr; the end of the ops, two an instr at most. */
-ad_op *ad_make_program(const ad_plan *plan, const ad_kernels *kernels, ad_task *task, ad_arg *args, ad_op *ops,
-                       ad_value *values);
-/* Once it is known which operands are still. */
-void ad_number_slots(ad_task *task, ad_arg *args, ad_op *ops);
 
 /* dispatch.c */
 const ad_kernels *ad_kernels_selected(void);

@@ -136,15 +136,6 @@ ad_arg *ad_begin_task(ad_maker *m, ad_task *task, const ad_step *step) {
 
 /* --- MAP --- */
 
-void ad_append_op(ad_maker *m, const ad_instr *instr, uint32_t lane, ad_op op) {
-    ad_lane type = ad_lane_of(instr->dtype, lane);
-    op.line = instr->line;
-    op.run = m->kernels->check_exponents[type];
-    if (instr->opcode == AD_OPCODE_int_pow && op.run) *m->ops++ = op;
-    op.run = m->kernels->ops[type][instr->opcode];
-    *m->ops++ = op;
-}
-
 /* What moves an operand between memory and its register; NULL where they are alike. */
 static ad_convert *converter(const ad_maker *m, const ad_operand *operand, uint32_t bytes) {
     ad_lane lane = ad_lane_of(operand->reg_dtype, bytes);
@@ -177,14 +168,14 @@ void ad_choose_access_once(const ad_task *task, ad_arg *arg) {
 }
 
 /* A mask's maximum is the minimum of the integers that it is made of, but for those of a byte. */
-const ad_reducer *ad_choose_reducer(const ad_maker *m, uint32_t role, uint32_t dtype, uint32_t bytes) {
+const ad_reducer *ad_reducer_of(const ad_kernels *kernels, uint32_t role, uint32_t dtype, uint32_t bytes) {
     static const uint8_t numbers[] = {AD_LANE_U8, AD_LANE_I32, AD_LANE_I64};
     ad_lane lane = ad_lane_of(dtype, bytes);
     if (lane >= AD_LANE_M8) {
         if (lane != AD_LANE_M8) role = role == AD_MAX ? AD_MIN : AD_MAX;
         lane = (ad_lane)numbers[lane - AD_LANE_M8];
     }
-    return &m->kernels->reducers[lane][role - AD_SUM];
+    return &kernels->reducers[lane][role - AD_SUM];
 }
 
 int64_t ad_pack(int64_t length, int64_t tile, int64_t vector, int64_t lines) {
@@ -283,7 +274,7 @@ static void make_map(ad_maker *m, ad_task *task, const ad_step *step) {
     for (uint32_t i = 0; i < task->n_args; i++) {
         ad_choose_access(m, task, &args[i], &operands[i]);
         if (args[i].role > AD_WRITE)
-            args[i].reducer = ad_choose_reducer(m, args[i].role, operands[i].reg_dtype, step->lane);
+            args[i].reducer = ad_reducer_of(m->kernels, args[i].role, operands[i].reg_dtype, step->lane);
     }
     cut(m, task, args);
     m->ops = end;
@@ -385,7 +376,7 @@ ad_status ad_prepare(ad_prepared *prepared) {
         if (step->kind == AD_MAP || step->kind == AD_COPY || step->kind == AD_ARG_REDUCE || step->kind == AD_IOTA ||
             step->kind == AD_ROWS)
             n_dims += (1 + 3 * (size_t)step->n_operands) * (step->rank ? step->rank : 1);
-        if (step->kind == AD_MAP && (size_t)step->n_operands + step->n_instrs > n_values)
+        if ((step->kind == AD_MAP || step->kind == AD_ROWS) && (size_t)step->n_operands + step->n_instrs > n_values)
             n_values = (size_t)step->n_operands + step->n_instrs;
         if (step->kind != AD_ROWS) continue;
         n_ops += ad_rows_ops(step);
@@ -396,7 +387,7 @@ ad_status ad_prepare(ad_prepared *prepared) {
     size_t dims = args + (size_t)header->operands.count * sizeof(ad_arg), programs = dims + n_dims * sizeof(int64_t),
            size = programs + rows;
     char *memory = calloc(1, size ? size : 1);
-    ad_value *values = malloc(n_values ? n_values * ad_value_size() : 1);
+    ad_value *values = malloc(n_values ? n_values * sizeof(ad_value) : 1);
     prepared->memory = memory;
     if (!memory || !values) {
         free(values);

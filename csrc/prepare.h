@@ -2,7 +2,7 @@
 #ifndef AD_PREPARE_H
 #define AD_PREPARE_H
 
-#include "kernels.h"
+#include "program.h"
 
 typedef struct ad_maker {
     const ad_plan *plan;
@@ -11,7 +11,7 @@ typedef struct ad_maker {
     ad_op *ops;
     int64_t *dims;
     char *rows; /* what ROWS steps have beside these */
-    ad_value *values; /* room for those of one MAP */
+    ad_value *values; /* room for those of one MAP or ROWS */
 } ad_maker;
 
 static inline int64_t ad_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -36,11 +36,6 @@ void ad_choose_access(const ad_maker *m, const ad_task *task, ad_arg *arg, const
 
 /* Of operands that only move within the line, which are the same in every tile of whole lines. */
 void ad_choose_access_once(const ad_task *task, ad_arg *arg);
-
-const ad_reducer *ad_choose_reducer(const ad_maker *m, uint32_t role, uint32_t dtype, uint32_t lane);
-
-/* Append what runs an instr on slots. */
-void ad_append_op(ad_maker *m, const ad_instr *instr, uint32_t lane, ad_op op);
 
 /* How many lines of `length` to pack into a tile: a number that gives whole vectors, if there is one. */
 int64_t ad_pack(int64_t length, int64_t tile, int64_t vector, int64_t lines);

@@ -1,54 +1,29 @@
-/* From the instrs of a MAP to the ops of the tile VM: superinstructions are chosen, then slots are given out.
- *
- * Registers that are written again and again stand in the way of moving an op to its user, so a program is first read
- * as values: operand i loads value i, instr i computes value n_args + i.
+/* From the instrs of a program to the ops of the tile VM: superinstructions are chosen, and, for a MAP, slots given out.
  */
-#include "kernels.h"
+#include "program.h"
 
 #include <string.h>
 
-enum { LEAF = AD_N_OPCODES, MOST_SYMBOLS = 12, MOST_LEAVES = 4, MOST_INNER = 4 };
+enum { LEAF = AD_N_OPCODES, MOST_SYMBOLS = 12, MOST_INNER = 4 };
 
-static const uint32_t NONE = UINT32_MAX, END = UINT32_MAX - 1;
-
-struct ad_value {
-    ad_op_run *run;
-    uint32_t leaves[MOST_LEAVES]; /* the values it is computed from */
-    uint32_t uses;                /* by instrs and stores */
-    uint32_t last;                /* the value whose computation is the last to need it; END: it is stored */
-    uint32_t line;
-    uint16_t opcode, dtype;
-    uint16_t slot;
-    uint8_t n_leaves;
-    bool absorbed; /* computed inside of the value that needs it */
-};
-
-size_t ad_value_size(void) { return sizeof(ad_value); }
-
-typedef struct program {
-    const ad_plan *plan;
-    const ad_kernels *kernels;
-    const ad_step *step;
-    const ad_operand *operands;
-    const ad_task *task;
-    ad_arg *args;
-    ad_value *values;
-    uint32_t n_args, n_values;
-    uint32_t stored[AD_MAX_ARGS]; /* by operand: the value that it stores */
-} program;
+static const uint32_t NONE = UINT32_MAX;
 
 static bool commutes(uint16_t opcode) { return opcode == AD_OPCODE_add || opcode == AD_OPCODE_mul; }
 
 /* Whether a value may be one vector for a whole tile, which loops take best as the last operand. */
-static bool may_be_still(const program *p, uint32_t value) {
-    return value < p->n_args && p->args[value].strides[p->task->rank - 1] == 0;
+static bool may_be_still(const ad_program *p, uint32_t value) {
+    return p->values[value].by_number || (value < p->n_args && p->args[value].strides[p->task->rank - 1] == 0);
 }
 
-static void read_values(program *p) {
+void ad_read_values(ad_program *p) {
     uint32_t held[AD_MAX_REGISTERS] = {0}; /* the value that is in each register just now */
+    uint32_t pass = 0;
     memset(p->values, 0, p->n_values * sizeof *p->values);
-    for (uint32_t i = 0; i < p->n_args; i++)
-        if (p->args[i].role == AD_READ) held[p->operands[i].reg] = i;
+    for (uint32_t i = 0; i < p->n_args; i++) {
+        if (p->args[i].role != AD_READ) continue;
+        held[p->operands[i].reg] = i;
+        p->values[i].by_number = p->args[i].by_number;
+    }
     for (uint32_t i = p->n_args; i < p->n_values; i++) {
         const ad_instr *instr = &p->plan->instrs[p->step->instr + i - p->n_args];
         const uint32_t sources[3] = {instr->a, instr->b, instr->c};
@@ -58,10 +33,15 @@ static void read_values(program *p) {
         value->line = instr->line;
         value->run = p->kernels->ops[ad_lane_of(instr->dtype, p->step->lane)][instr->opcode];
         value->n_leaves = (uint8_t)ad_opcode_numbered(instr->opcode)->arity;
+        value->by_number = true;
         for (uint32_t k = 0; k < value->n_leaves; k++) {
             value->leaves[k] = held[sources[k]];
             p->values[value->leaves[k]].uses++;
+            value->by_number &= p->values[value->leaves[k]].by_number;
         }
+        if (instr->opcode >= AD_OPCODE_row_sum) value->by_number = instr->opcode != AD_OPCODE_place;
+        const bool on_numbers = value->by_number && instr->opcode < AD_OPCODE_row_sum;
+        value->pass = pass += on_numbers != (pass & 1);
         if (commutes(value->opcode) && may_be_still(p, value->leaves[0])) {
             value->leaves[0] = value->leaves[1];
             value->leaves[1] = held[instr->a];
@@ -71,7 +51,7 @@ static void read_values(program *p) {
     for (uint32_t i = 0; i < p->n_args; i++) {
         if (p->args[i].role == AD_READ) continue;
         p->stored[i] = held[p->operands[i].reg];
-        p->values[p->stored[i]].last = END;
+        p->values[p->stored[i]].last = AD_VALUE_STORED;
         p->values[p->stored[i]].uses++;
     }
 }
@@ -98,21 +78,21 @@ static const tree *tree_at(uint32_t i) {
 /* How far a tree has been found in the program: what its leaves and inner nodes are. */
 typedef struct match {
     const uint8_t *symbol; /* the next one */
-    uint32_t leaves[MOST_LEAVES];
+    uint32_t leaves[AD_MOST_LEAVES];
     uint32_t inner[MOST_INNER];
     uint32_t n_inner;
 } match;
 
-static bool finds(const program *p, match *m, uint32_t number, uint16_t dtype);
+static bool finds(const ad_program *p, match *m, uint32_t number, uint16_t dtype);
 
-static bool finds_operands(const program *p, match *m, const uint32_t *operands, uint32_t n, uint16_t dtype) {
+static bool finds_operands(const ad_program *p, match *m, const uint32_t *operands, uint32_t n, uint16_t dtype) {
     for (uint32_t k = 0; k < n; k++)
         if (!finds(p, m, operands[k], dtype)) return false;
     return true;
 }
 
 /* Whether the value is what the tree has next. */
-static bool finds(const program *p, match *m, uint32_t number, uint16_t dtype) {
+static bool finds(const ad_program *p, match *m, uint32_t number, uint16_t dtype) {
     const ad_value *value = &p->values[number];
     uint8_t symbol = *m->symbol++;
     if (symbol >= LEAF) {
@@ -138,7 +118,7 @@ static bool may_overlap(const ad_buffer *x, const ad_buffer *y) {
 }
 
 /* Whether what value `from` reads from memory could be overwritten by then if it were computed as late as `to`. */
-static bool may_be_lost(const program *p, uint32_t from, uint32_t to) {
+static bool may_be_lost(const ad_program *p, uint32_t from, uint32_t to) {
     const ad_value *value = &p->values[from];
     for (uint32_t i = 0; i < p->n_args; i++) {
         if (p->args[i].role != AD_WRITE || p->stored[i] <= from || p->stored[i] >= to) continue;
@@ -150,17 +130,18 @@ static bool may_be_lost(const program *p, uint32_t from, uint32_t to) {
 }
 
 /* Whether nothing but the tree needs the values inside of it, and they can be computed where its root is. */
-static bool may_absorb(const program *p, const match *m) {
+static bool may_absorb(const ad_program *p, const match *m) {
     for (uint32_t i = 1; i < m->n_inner; i++) {
         uint32_t number = m->inner[i], uses = 0;
         for (uint32_t k = 1; k < m->n_inner; k++) uses += m->inner[k] == number;
-        if (p->values[number].uses != uses || may_be_lost(p, number, m->inner[0])) return false;
+        if (p->values[number].uses != uses || p->values[number].pass != p->values[m->inner[0]].pass) return false;
+        if (may_be_lost(p, number, m->inner[0])) return false;
     }
     return true;
 }
 
 /* Compute a value and those that only it needs in one loop, if there is one. */
-static void absorb(program *p, uint32_t root) {
+static void absorb(ad_program *p, uint32_t root) {
     ad_value *value = &p->values[root];
     ad_op_run *const *superops = NULL;
     if (ad_lane_of(value->dtype, p->step->lane) < AD_N_NUMBER_LANES)
@@ -178,11 +159,33 @@ static void absorb(program *p, uint32_t root) {
     }
 }
 
+void ad_choose_superops(ad_program *p) {
+    for (uint32_t i = p->n_values; ad_superops_selected() && i-- > p->n_args;)
+        if (!p->values[i].absorbed) absorb(p, i);
+}
+
+void ad_find_last_uses(ad_program *p) {
+    ad_value *values = p->values;
+    for (uint32_t i = p->n_args; i < p->n_values; i++)
+        for (uint32_t k = 0; !values[i].absorbed && k < values[i].n_leaves; k++)
+            if (values[values[i].leaves[k]].last != AD_VALUE_STORED) values[values[i].leaves[k]].last = i;
+}
+
+ad_op *ad_put_op(const ad_program *p, ad_op *ops, const ad_value *value, ad_op op) {
+    ad_op_run *check = p->kernels->check_exponents[ad_lane_of(value->dtype, p->step->lane)];
+    op.line = value->line;
+    op.run = check;
+    if (value->opcode == AD_OPCODE_int_pow && check) *ops++ = op;
+    op.run = value->run;
+    *ops++ = op;
+    return ops;
+}
+
 /* --- slots --- */
 
 /* A slot for each value: memory's own for what is loaded or stored without conversion, a register for the others, used
  * again after its value's last use.  False if they take more registers than there are. */
-static bool assign_slots(const program *p, ad_task *task) {
+static bool assign_slots(ad_program *p, ad_task *task) {
     uint16_t free[AD_MAX_REGISTERS];
     uint32_t n_free = 0;
     ad_value *values = p->values;
@@ -191,12 +194,8 @@ static bool assign_slots(const program *p, ad_task *task) {
         values[i].slot = (uint16_t)(AD_MAX_REGISTERS + i);
         p->args[i].owns_slot = p->args[i].role == AD_READ;
     }
-    for (uint32_t i = p->n_args; i < p->n_values; i++) {
-        values[i].slot = AD_MAX_SLOTS;
-        if (values[i].absorbed) continue;
-        for (uint32_t k = 0; k < values[i].n_leaves; k++)
-            if (values[values[i].leaves[k]].last != END) values[values[i].leaves[k]].last = i;
-    }
+    for (uint32_t i = p->n_args; i < p->n_values; i++) values[i].slot = AD_MAX_SLOTS;
+    ad_find_last_uses(p);
     for (uint32_t i = 0; i < p->n_args; i++) {
         ad_value *value = &values[p->args[i].role == AD_READ ? i : p->stored[i]];
         if (p->args[i].role != AD_WRITE || value->slot != AD_MAX_SLOTS) continue;
@@ -210,7 +209,7 @@ static bool assign_slots(const program *p, ad_task *task) {
             ad_value *leaf = &values[value->leaves[k]];
             if (leaf->last != i || leaf->slot >= AD_MAX_REGISTERS) continue;
             free[n_free++] = leaf->slot;
-            leaf->last = END; /* it may be named twice */
+            leaf->last = AD_VALUE_STORED; /* it may be named twice */
         }
         if (value->slot != AD_MAX_SLOTS) continue;
         if (n_free == 0 && task->n_registers == AD_MAX_REGISTERS) return false;
@@ -222,20 +221,14 @@ static bool assign_slots(const program *p, ad_task *task) {
     return true;
 }
 
-static ad_op *put_ops(const program *p, ad_op *ops) {
+static ad_op *put_ops(const ad_program *p, ad_op *ops) {
     for (uint32_t i = p->n_args; i < p->n_values; i++) {
         const ad_value *value = &p->values[i];
         if (value->absorbed) continue;
-        uint16_t slots[MOST_LEAVES] = {value->slot, value->slot, value->slot, value->slot};
+        uint16_t slots[AD_MOST_LEAVES] = {value->slot, value->slot, value->slot, value->slot};
         for (uint32_t k = 0; k < value->n_leaves; k++) slots[k] = p->values[value->leaves[k]].slot;
-        ad_op op = {.run = value->run, .dst = value->slot, .a = slots[0], .b = slots[1], .c = slots[2], .d = slots[3],
-                    .line = value->line};
-        ad_op_run *check = p->kernels->check_exponents[ad_lane_of(value->dtype, p->step->lane)];
-        if (value->opcode == AD_OPCODE_int_pow && check) {
-            *ops = op;
-            ops++->run = check;
-        }
-        *ops++ = op;
+        ad_op op = {.dst = value->slot, .a = slots[0], .b = slots[1], .c = slots[2], .d = slots[3]};
+        ops = ad_put_op(p, ops, value, op);
     }
     return ops;
 }
@@ -243,14 +236,13 @@ static ad_op *put_ops(const program *p, ad_op *ops) {
 ad_op *ad_make_program(const ad_plan *plan, const ad_kernels *kernels, ad_task *task, ad_arg *args, ad_op *ops,
                        ad_value *values) {
     const ad_step *step = task->step;
-    program p = {.plan = plan, .kernels = kernels, .step = step, .operands = plan->operands + step->operand,
+    ad_program p = {.plan = plan, .kernels = kernels, .step = step, .operands = plan->operands + step->operand,
                  .task = task, .args = args, .values = values, .n_args = step->n_operands,
                  .n_values = step->n_operands + step->n_instrs};
-    read_values(&p);
-    for (uint32_t i = p.n_values; ad_superops_selected() && i-- > p.n_args;)
-        if (!values[i].absorbed) absorb(&p, i);
+    ad_read_values(&p);
+    ad_choose_superops(&p);
     if (!assign_slots(&p, task)) { /* what is computed later keeps its operands for longer */
-        read_values(&p);
+        ad_read_values(&p);
         assign_slots(&p, task);
     }
     ad_op *end = put_ops(&p, ops);
@@ -274,7 +266,7 @@ void ad_number_slots(ad_task *task, ad_arg *args, ad_op *ops) {
         ad_op *op = &ops[i];
         uint16_t *slots[] = {&op->a, &op->b, &op->c, &op->d};
         op->dst = number[op->dst];
-        for (uint32_t k = 0; k < MOST_LEAVES; k++) {
+        for (uint32_t k = 0; k < AD_MOST_LEAVES; k++) {
             *slots[k] = number[*slots[k]];
             if (*slots[k] >= still) op->still |= (uint16_t)(1 << k);
         }

@@ -237,9 +237,10 @@ class _Maker:
         if ir.is_float(x.dtype) and self.rng.random() < 0.5:
             number = OPS["abs"](number) + 1.0
         spread = OPS["broadcast"](number, shape=x.shape, axes=tuple(range(n)))
-        if self.rng.random() < 0.3 and not rough:
-            mask = OPS[self.rng.choice(["eq", "lt"])](x, spread)
-            self.add(OPS["select"](mask, spread, self.like(x)) if self.rng.random() < 0.5 else mask, x)
+        if self.rng.random() < 0.3 and not rough and x not in self.rough:
+            mask, other = OPS[self.rng.choice(["eq", "lt"])](x, spread), self.like(x)
+            self.add(mask, x)
+            self.add(OPS["select"](mask, spread, other), other)
         elif ir.is_float(x.dtype) and number.node.op is OPS["add"]:
             self.add(OPS["div"](x, spread), x, rough=rough)
         else:
