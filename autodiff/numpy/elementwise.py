@@ -53,12 +53,12 @@ def loop(*ufuncs: np.ufunc, on_bool: Loop | None = None) -> Callable[[Loop], Loo
 
 def loops_of(ufunc: np.ufunc) -> tuple[Loop, Loop | None]:
     """The loops of NumPy's or SciPy's ufunc; TypeError if it has none."""
+    if ufunc in LOOPS:
+        return LOOPS[ufunc]
     name = ufunc.__name__
-    if ufunc not in LOOPS and name in SCIPY and getattr(sys.modules.get("scipy.special"), name, None) is ufunc:
-        LOOPS[ufunc] = (SCIPY[name], None)
-    if ufunc not in LOOPS:
-        raise unsupported(name)
-    return LOOPS[ufunc]
+    if name in SCIPY and getattr(sys.modules.get("scipy.special"), name, None) is ufunc:
+        return SCIPY[name], None
+    raise unsupported(name)
 
 
 def _not(mask: Value) -> Value:

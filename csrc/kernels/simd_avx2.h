@@ -47,16 +47,9 @@ AD_INLINE int all_f32(km32 m) { return _mm256_movemask_ps((__m256)m) == 0xff; }
 AD_INLINE vf64 scale2_f64(vf64 a, vf64 n) { return scale2_by_factors_f64(a, n); }
 AD_INLINE vf32 scale2_f32(vf32 a, vf32 n) { return scale2_by_factors_f32(a, n); }
 
-/* Four (eight) entries are one register, permuted by its 32-bit lanes; bits of the index choose among the results. */
 AD_INLINE vf64 lookup_f64(const double *table, vu64 index) {
-    const __m256i lanes = (__m256i)((index << 1 | index << 33) + ((vu64){0} + (1ull << 32)));
-    __m256d found[4];
-    AD_UNROLL for (int i = 0; i < 4; i++) {
-        found[i] = _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_loadu_ps((const float *)(table + 4 * i)), lanes));
-    }
-    const __m256d odd = (__m256d)(index << 61), upper = (__m256d)(index << 60);
-    return (vf64)_mm256_blendv_pd(_mm256_blendv_pd(found[0], found[1], odd),
-                                  _mm256_blendv_pd(found[2], found[3], odd), upper);
+    vu64 i = index & 15;
+    return (vf64){table[i[0]], table[i[1]], table[i[2]], table[i[3]]};
 }
 AD_INLINE vf32 lookup_f32(const float *table, vu32 index) {
     return (vf32)_mm256_blendv_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)index),
