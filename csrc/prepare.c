@@ -244,7 +244,7 @@ static void cut(const ad_maker *m, ad_task *task, ad_arg *args) {
     for (uint32_t i = 0; i < task->n_args; i++) args[i].still = is_still(task, args, &args[i]);
     ad_number_slots(task, args, m->ops);
     /* No gap between tiles: a load stalls on a store shortly before it to the same place modulo 4096. */
-    task->tile_stride = ad_smaller(task->tile, ad_round_up(task->size, AD_VECTOR_MAX)) * task->lane;
+    task->tile_stride = ad_round_up(ad_smaller(task->tile, task->size), AD_VECTOR_MAX) * task->lane;
     task->stills = task->n_tiles * (uint64_t)task->tile_stride;
     task->zeros = task->stills + (task->n_slots - task->n_tiles) * AD_VECTOR_MAX;
     task->staging = task->zeros + (task->windows ? (uint64_t)task->tile_stride : 0);
@@ -405,7 +405,10 @@ ad_status ad_prepare(ad_prepared *prepared) {
     for (size_t i = 0; i < n_steps; i++) {
         ad_task *task = &prepared->tasks[i];
         ad_status status = make_task(&m, task, &plan->steps[i]);
-        if (status != AD_OK) return status;
+        if (status != AD_OK) {
+            free(values);
+            return status;
+        }
         if (task->scratch > prepared->scratch) prepared->scratch = task->scratch;
         prepared->work = saturating(prepared->work, work_of(task));
     }

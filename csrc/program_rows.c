@@ -78,7 +78,8 @@ static uint16_t spread(maker *m, uint32_t v) {
 static uint16_t vector_of(maker *m, uint32_t v) {
     ad_value *value = &m->p->values[v];
     const bool once = is_once(m, v);
-    if (!value->vector) value->vector = (uint16_t)(take(m, &m->vectors, &m->n_vectors) + 1);
+    pool none = {.n = 0}; /* as above: no number of a row may have been there before, or come after */
+    if (!value->vector) value->vector = (uint16_t)(take(m, once ? &none : &m->vectors, &m->n_vectors) + 1);
     const uint16_t slot = (uint16_t)(value->vector - 1);
     if (value->filled != m->pass + 1 && !(once && value->filled)) {
         value->filled = m->pass + 1;
@@ -199,7 +200,7 @@ static ad_op *make(const ad_program *p, ad_task *task, const ad_row_program *to,
         begin_pass(&m);
     }
     end_pass(&m);
-    if (m.full) return NULL;
+    if (m.full || m.n_elements + m.n_vectors > AD_MAX_ROW_SLOTS) return NULL;
     for (uint32_t i = 0; i < p->n_args; i++) {
         ad_arg *arg = &p->args[i];
         const ad_value *value = &p->values[arg->role == AD_READ ? i : p->stored[i]];

@@ -137,3 +137,25 @@ def test_the_dump_shows_rows_numbers_and_positions() -> None:
     text = str(ad.compile(ad.grad(label_loss)).lower(normal(64, 10), integers(10, 64)).plan)
     for part in ("rows 64 rows of 10", "as position", "row_max.float32", "place.float32"):
         assert part in text
+
+
+def scaled_exp(x: Array, t: Array) -> Array:
+    return np.exp(x - np.max(x, axis=-1, keepdims=True)) * t
+
+
+def squashed_norm(x: Array, t: Array) -> Array:
+    d = x - np.mean(x, axis=-1, keepdims=True)
+    return np.tanh(d / np.sqrt(np.mean(d * d, axis=-1, keepdims=True) + 1e-5)) * t
+
+
+@pytest.mark.parametrize("length", [7, 70, 1000])
+@pytest.mark.parametrize("function", [scaled_exp, squashed_norm])
+def test_a_number_of_all_rows_is_not_overwritten_by_one_of_a_row(
+    function: Callable[[Array, Array], Array], length: int
+) -> None:
+    """It is used only after a row's own number has been used for the last time."""
+    x = np.random.default_rng(0).standard_normal((64, length))
+    want = function(x, 3.0)
+    for t in (3.0, np.float64(3.0), np.array(3.0)):
+        np.testing.assert_allclose(ad.compile(function)(x, t), want, rtol=1e-12)
+    np.testing.assert_allclose(ad.compile(lambda x: function(x, 3.0))(x), want, rtol=1e-12)
