@@ -225,7 +225,6 @@ static ad_status check_step(ad_checker *at) {
         REQUIRE(at->shape[d] >= 0, 0, "a size is negative");
         int64_t size = at->shape[d] ? at->shape[d] : 1; /* the rest counts also where there is nothing to run */
         REQUIRE(is_host || !MUL_OVERFLOWS(elements, size, &elements), 0, "a step's sizes overflow");
-        REQUIRE(is_host || elements >> 56 == 0, 0, "a step's sizes overflow"); /* so that their bytes do not */
     }
     for (uint32_t i = 0; i < step->n_operands; i++) {
         const ad_operand *operand = &at->operands[i];
