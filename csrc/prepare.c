@@ -11,7 +11,8 @@ static const int64_t TILE_LEAST = 1024;      /* shorter, and to begin costs more
 static const int64_t STREAM_LEAST = 512 << 10; /* bytes of an operand that will not be in the second level */
 static const int64_t PAST_CACHES = 4 << 20;    /* bytes of a result that will not be in any when it is wanted */
 static const uint32_t STREAM_OPS = 4;          /* instrs; with fewer, the hardware's prefetching does better alone */
-static const int64_t LINE_MOST = 256;          /* elements of a line that is packed with others into a tile */
+static const int64_t LINE_MOST = AD_CHUNK;     /* elements of a line that is packed with others into a tile */
+static const int64_t BARE_BYTES = 16 << 10;    /* of a tile that no op touches */
 
 static int64_t common_divisor(int64_t a, int64_t b) { return b ? common_divisor(b, a % b) : a; }
 
@@ -179,7 +180,7 @@ const ad_reducer *ad_reducer_of(const ad_kernels *kernels, uint32_t role, uint32
 }
 
 int64_t ad_pack(int64_t length, int64_t tile, int64_t vector, int64_t lines) {
-    if (lines < 2 || length > LINE_MOST || length * 4 > tile) return 1;
+    if (lines < 2 || length > LINE_MOST || length * 2 > tile) return 1;
     int64_t most = tile / length, unit = vector / common_divisor(length, vector);
     return ad_smaller(lines, most >= unit ? most / unit * unit : most);
 }
@@ -194,6 +195,7 @@ uint32_t ad_levels_of(int64_t count) {
 static int64_t tile_bytes(const ad_task *task) {
     int64_t bytes = AD_TILE_MOST, n = task->n_registers;
     if (ad_tile_selected()) return ad_tile_selected();
+    if (task->n_ops == 0 && task->step->n_reduced) return BARE_BYTES;
     for (uint32_t i = 0; i < task->n_args; i++) n += task->args[i].owns_slot && task->args[i].access != AD_ACCESS_ONCE;
     while (bytes > TILE_LEAST && bytes * n > TILES_BYTES) bytes /= 2;
     return bytes;

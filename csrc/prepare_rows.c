@@ -2,6 +2,7 @@
 #include "prepare.h"
 
 static const int64_t PIECE_BYTES = 4096;       /* of elements that short rows are packed into */
+static const int64_t SHORT_ROW = 256;          /* elements; in longer ones a number had better be one vector a row */
 static const int64_t BLOCK_BYTES = 128 << 10;  /* of the second level cache that a block keeps from pass to pass */
 static const int64_t BLOCK_MOST = 64;          /* lines; more make an op on numbers no cheaper */
 static const int64_t STREAM_LEAST = 512 << 10; /* bytes of an operand that will not be in the second level */
@@ -79,7 +80,8 @@ void ad_make_rows(ad_maker *m, ad_task *task, const ad_step *step) {
     task->outer = 1;
     task->rows = ad_product(task->shape, 0, task->n_outer);
     task->line = ad_product(task->shape, task->n_outer, task->rank);
-    task->group = ad_pack(task->line, PIECE_BYTES / task->lane, m->kernels->vector / task->lane, task->rows);
+    const int64_t vector = m->kernels->vector / task->lane;
+    task->group = task->line > SHORT_ROW ? 1 : ad_pack(task->line, PIECE_BYTES / task->lane, vector, task->rows);
     task->streams = task->size * task->lane >= STREAM_LEAST;
     rows->numbers = *task;
     rows->numbers.rank = task->n_outer ? task->n_outer : 1;

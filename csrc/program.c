@@ -129,15 +129,27 @@ static bool may_be_lost(const ad_program *p, uint32_t from, uint32_t to) {
     return false;
 }
 
-/* Whether nothing but the tree needs the values inside of it, and they can be computed where its root is. */
+static bool is_comparison(uint16_t opcode) { return opcode >= AD_OPCODE_eq && opcode <= AD_OPCODE_ge; }
+
+/* Whether the values inside of the tree can be computed where its root is.  What others need as well had better be
+ * computed again if it is a comparison: that costs less than a mask that goes through memory. */
 static bool may_absorb(const ad_program *p, const match *m) {
+    const ad_value *root = &p->values[m->inner[0]];
     for (uint32_t i = 1; i < m->n_inner; i++) {
-        uint32_t number = m->inner[i], uses = 0;
-        for (uint32_t k = 1; k < m->n_inner; k++) uses += m->inner[k] == number;
-        if (p->values[number].uses != uses || p->values[number].pass != p->values[m->inner[0]].pass) return false;
-        if (may_be_lost(p, number, m->inner[0])) return false;
+        const ad_value *value = &p->values[m->inner[i]];
+        uint32_t uses = 0;
+        for (uint32_t k = 1; k < m->n_inner; k++) uses += m->inner[k] == m->inner[i];
+        const bool again = is_comparison(value->opcode) && value->by_number == root->by_number;
+        if (!again && (value->uses != uses || value->pass != root->pass)) return false;
+        if (may_be_lost(p, m->inner[i], m->inner[0])) return false;
     }
     return true;
+}
+
+/* Inside of what needs it: one user less, which needs its operands instead. */
+static void compute_inside(ad_program *p, ad_value *value) {
+    value->absorbed = --value->uses == 0;
+    for (uint32_t k = 0; !value->absorbed && k < value->n_leaves; k++) p->values[value->leaves[k]].uses++;
 }
 
 /* Compute a value and those that only it needs in one loop, if there is one. */
@@ -151,7 +163,7 @@ static void absorb(ad_program *p, uint32_t root) {
         if (tree->symbols[0] != value->opcode) continue;
         match m = {.symbol = tree->symbols, .leaves = {NONE, NONE, NONE, NONE}};
         if (!finds(p, &m, root, value->dtype) || !may_absorb(p, &m)) continue;
-        for (uint32_t k = 1; k < m.n_inner; k++) p->values[m.inner[k]].absorbed = true;
+        for (uint32_t k = 1; k < m.n_inner; k++) compute_inside(p, &p->values[m.inner[k]]);
         memcpy(value->leaves, m.leaves, sizeof value->leaves);
         value->n_leaves = tree->n_leaves;
         value->run = superops[i];

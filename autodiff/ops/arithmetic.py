@@ -64,7 +64,7 @@ div = elementwise(
     "div",
     np.divide,
     arity=2,
-    jvp=(LINEAR, lambda t, q, x, y: t * -(q / y)),
+    jvp=(LINEAR, lambda t, q, x, y: -t * q / y),  # transposed, ct / y serves both arguments, and the sign comes last
     transpose=(lambda ct, x, y: ct / y, None),
     masked_transpose=(lambda ct, x, y: scale(ct, 1 / y), None),
     domain="floating",

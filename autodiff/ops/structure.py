@@ -30,9 +30,13 @@ def _batch_broadcast(node: Node, size: int, inputs: Sequence[Value], batched: Se
 
 
 def _transpose_broadcast(ct: Value, x: Value, shape: Shape, axes: Shape) -> Value:
+    from autodiff.ops.arithmetic import neg
     from autodiff.ops.reduction import reduce_sum
 
-    return reduce_sum(ct, axes=tuple(i for i in range(len(shape)) if i not in axes))
+    repeated = tuple(i for i in range(len(shape)) if i not in axes)
+    if ct.node.op is neg:  # of fewer numbers: x - mean(x) and its like
+        return -reduce_sum(ct.node.inputs[0], axes=repeated)
+    return reduce_sum(ct, axes=repeated)
 
 
 # broadcast(x, shape, axes): x's axis i becomes axis axes[i] of the result, which repeats along all other axes

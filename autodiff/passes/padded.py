@@ -1,12 +1,14 @@
 """Cheap values that are only needed among zeros, in a larger shape, are computed in that shape.
 
 The transpose of a slice is a pad, so gradients are full of `pad(f(a, b))`.  A pad is read through a window, but what is
-padded has to be in memory for that: stored by one step and loaded by the next.  `select(mask, f(pad(a), pad(b)), 0)` is
-the same to the bit, its mask a window on True, and if a and b are in memory anyway, then nothing is stored.
+padded has to be in memory for that: stored by one step and loaded by the next.  `f(pad(a), pad(b))` is the same to the
+bit if f(0, 0) is 0, and if a and b are in memory anyway, then nothing is stored.  Elsewhere the literals in f may be
+padded too: 1 - a is 0 where both are.  If that does not help, it is `select(mask, f(pad(a), pad(b)), 0)`, the mask a
+window on True.
 
 *Policy.*  That is done where storing would go to main memory (`LARGE`), `f` is at most `MOST_OPS` cheap operations (in
 nearer caches storing is cheaper than a few of these), what it reads is in memory anyway and no more bytes than storing
-and loading would move, and `f(a, b)` is no result itself.  Where f(0, 0) is 0, no mask is needed.
+and loading would move, and `f(a, b)` is no result itself.
 """
 
 from __future__ import annotations
@@ -51,12 +53,17 @@ def _pad_operands(emit: Emit, x: Value, starts: Shape, steps: Shape, shape: Shap
     where: dict[str, Any] = {"starts": starts, "steps": steps, "shape": shape}
     new: dict[Value, Value] = {leaf: emit(OPS["pad"], leaf, **where) for leaf in leaves}
 
+    unpadded = _literals_to_keep(nodes)
+
     def operand(y: Value) -> Value:
-        return emit(full_op, value=y.node.params["value"], shape=shape) if y.node.op is full_op else new[y]
+        if y.node.op is not full_op:
+            return new[y]
+        whole = emit(full_op, value=y.node.params["value"], shape=shape)
+        return emit(OPS["pad"], y, **where) if unpadded is not None and y not in unpadded else whole
 
     for node in nodes:
         new[node] = emit(node.op, *map(operand, node.inputs), **node.params)
-    if _is_zero_at_zero(nodes):
+    if unpadded is not None:
         return new[x]
     true, zero = Literal(np.ones((), BOOL)), Literal(np.zeros((), x.aval.dtype))
     mask = emit(OPS["pad"], emit(full_op, value=true, shape=x.aval.shape), **where)
@@ -85,16 +92,29 @@ def _base(x: Value) -> Value:
     return x
 
 
-def _is_zero_at_zero(nodes: list[Node]) -> bool:
-    """Whether the last node is +0 where all that is no literal is; of a maximum of zeros the sign is not known."""
+def _literals_to_keep(nodes: list[Node]) -> set[Value] | None:
+    """Literals that need no padding for the last node to be +0 where all else is 0; None if padding does not help."""
+    literals = dict.fromkeys([x for node in nodes for x in node.inputs if x.node.op is full_op])
+    kept: set[Value] = set(literals)
+    if _is_zero_at_zero(nodes, kept):
+        return kept
+    if not _is_zero_at_zero(nodes, set()):
+        return None
+    kept = set()
+    for x in literals:
+        if _is_zero_at_zero(nodes, kept | {x}):
+            kept.add(x)
+    return kept
+
+
+def _is_zero_at_zero(nodes: list[Node], kept: set[Value]) -> bool:
+    """Whether the last node is +0 where all but some literals is 0; of a maximum of zeros the sign is not known."""
     if any(node.op in EXTREMES for node in nodes):
         return False
     known: dict[Value, Any] = {}
 
     def number(x: Value) -> Any:
-        if x.node.op is full_op:
-            return x.node.params["value"].array
-        return known.get(x, np.zeros((), x.aval.dtype))
+        return x.node.params["value"].array if x in kept else known.get(x, np.zeros((), x.aval.dtype))
 
     with np.errstate(all="ignore"):
         for node in nodes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from autodiff.ir import INT64, Node, Shape, Value
+from autodiff.passes.picked import GATHER, SCATTER_ADD
 from autodiff.passes.program import ROLES_OF, Program
-from autodiff.passes.rows import GATHER, SCATTER_ADD, follows, reduces_row
+from autodiff.passes.rows import follows, reduces_row
 from autodiff.passes.steps import POSITION, READ, Operand
 from autodiff.passes.views import dense, squeezed_strides
 

@@ -15,15 +15,14 @@ A program's nodes are in the order of passes over elements and over numbers in t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import numpy as np
-
-from autodiff.ir import BOOL, OPS, Array, Node, Shape, Value, constant_op
+from autodiff.ir import BOOL, Node, Shape, Value
 from autodiff.passes.canonical import REDUCTIONS, reduced_group
 from autodiff.passes.fuse import SMALL, Region
 from autodiff.passes.order import in_order, owners, sources
+from autodiff.passes.picked import GATHER, SCATTER_ADD, counts_rows
 from autodiff.passes.views import View, dense, is_dense, squeezed, squeezed_strides
 
 MOST_BYTES = 256 << 10
@@ -33,9 +32,6 @@ MOST_ELEMENTS = 1 << 16
 """Elements of a row (AD_MAX_ROW in csrc/kernels.h)."""
 
 MOST_PARTS = 240
-
-
-GATHER, SCATTER_ADD, IOTA = OPS["gather"], OPS["scatter_add"], OPS["iota"]
 
 
 class Kind(NamedTuple):
@@ -173,36 +169,9 @@ def _indexed(
         of_rows = len(space) == kind.rows + 1 and table.aval.shape[-1] == space[-1]
         of_rows = of_rows and squeezed(numbers.aval.shape) == space[:-1]
         wanted = node.op is SCATTER_ADD or (root, space) in read
-        if of_rows and wanted and _counts_rows(node.inputs[1:], table.aval.shape, views):
+        if of_rows and wanted and counts_rows(node.inputs[1:], table.aval.shape):
             indexed[i] = kind
     return indexed
-
-
-def _counts_rows(indices: Sequence[Value], shape: Shape, views: Mapping[Value, View]) -> bool:
-    """Whether the n-th of these indices is in the n-th row, all but the last index being known."""
-    if len(indices) != len(shape):
-        return False
-    count = np.arange(_size(shape[:-1]))
-    for x, stride, size in zip(indices, dense(shape[:-1]), shape[:-1], strict=False):
-        known = _known(x, views)
-        if known is None or not np.array_equal(known.reshape(-1), count // stride % size):
-            return False
-    return True
-
-
-def _known(x: Value, views: Mapping[Value, View]) -> Array | None:
-    """What a value is, if that is a constant or counts, or a view of such."""
-    root, offset, strides, window = views.get(x) or View(x, 0, dense(x.aval.shape))
-    if root.node.op is constant_op:
-        flat = root.node.params["value"].array.reshape(-1)
-    elif root.node.op is IOTA:
-        flat = np.arange(root.aval.size)
-    else:
-        return None
-    if window:
-        return None
-    bytes_apart = [s * flat.itemsize for s in strides]
-    return np.lib.stride_tricks.as_strided(flat[offset:], x.aval.shape, bytes_apart, writeable=False)
 
 
 def _is_register(root: Value, kind: Kind) -> bool:

@@ -46,14 +46,15 @@ RIVALS = PEERS[1:-1]
 """One pass in C solves nothing: it bounds what can be reached."""
 
 THREADS = ("OPENBLAS", "OMP", "MKL", "NUMEXPR", "NUMBA")
-UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-"""Would change which of its kernels OpenBLAS uses, to NumPy's disadvantage."""
+UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE")
+"""Would change which of its kernels OpenBLAS uses, to NumPy's disadvantage; or have modules compiled at each import."""
 
 
 def settings(scratch: str) -> dict[str, str]:
     """The environment of processes that are measured; `scratch` is a new directory for compilers' caches."""
     kept = {name: value for name, value in os.environ.items() if name not in UNSET}
     return kept | {f"{name}_NUM_THREADS": "1" for name in THREADS} | {
+        "PYTHONPYCACHEPREFIX": scratch,  # a source tree may have no bytecode yet, where what is installed has
         "JAX_ENABLE_X64": "1",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
