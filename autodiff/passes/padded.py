@@ -6,6 +6,9 @@ bit if f(0, 0) is 0, and if a and b are in memory anyway, then nothing is stored
 padded too: 1 - a is 0 where both are.  If that does not help, it is `select(mask, f(pad(a), pad(b)), 0)`, the mask a
 window on True.
 
+A sum of what is computed in the larger shape as well is made there, with the rest in one step, if the pad adds to the
+end: 0s after all other terms change no bit of a sum that is not -0, nor its order.
+
 *Policy.*  That is done where storing would go to main memory (`LARGE`), `f` is at most `MOST_OPS` cheap operations (in
 nearer caches storing is cheaper than a few of these), what it reads is in memory anyway and no more bytes than storing
 and loading would move, and `f(a, b)` is no result itself.
@@ -13,11 +16,14 @@ and loading would move, and `f(a, b)` is no result itself.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from autodiff.ir import BOOL, OPS, Graph, Literal, Node, Shape, Value, full_op
+from autodiff import ir
+from autodiff.ir import BOOL, OPS, Graph, Literal, Node, Shape, Value, full_op, is_float
 from autodiff.passes.program import CHEAP
 from autodiff.passes.rewrite import Emit, rewrite
 from autodiff.passes.views import VIEWS
@@ -27,51 +33,87 @@ LARGE = 4 << 20
 
 MOST_OPS = 12
 
+PAD, SUM = OPS["pad"], OPS["reduce_sum"]
 EXTREMES = {OPS["maximum"], OPS["minimum"]}
+TERMS = {OPS["add"], OPS["sub"]}
+
+
+class Cone(NamedTuple):
+    """The cheap nodes that make a value, in order, and what they are made from."""
+
+    nodes: list[Node]
+    leaves: list[Value]
 
 
 def compute_padded(graph: Graph) -> Graph:
     """The same results, with pads moved from cheap values to what they are computed from."""
+    if not any(node.op is PAD for node in graph.nodes):
+        return graph
     stored = set(graph.outputs)
+    longer: dict[Node, Mapping[str, Any]] = {}  # nodes that are going to be computed with zeros behind: the pad
 
-    def rule(emit: Emit, x: Value, starts: Shape, steps: Shape, shape: Shape) -> Value | None:
-        return None if x in stored else _pad_operands(emit, x, starts, steps, shape)
+    for node in graph.nodes:
+        x = node.inputs[0] if node.inputs else None
+        if node.op is PAD and x is not None and x not in stored and _adds_to_end(x, **node.params):
+            longer.update(dict.fromkeys(_worthwhile(x).nodes, node.params))
 
-    return rewrite(graph, {OPS["pad"]: (rule,)})
+    def pad(emit: Emit, x: Value, **where: Any) -> Value | None:
+        if x in stored or any(abs(step) != 1 for step in where["steps"]):
+            return None
+        cone = _worthwhile(x)
+        return _padded(emit, cone, where, may_mask=True) if cone.nodes else None
+
+    def reduce_sum(emit: Emit, x: Value, axes: Shape) -> Value | None:
+        if not longer or x in stored or len(axes) < x.ndim or not _is_never_minus_zero(x):
+            return None
+        cone = _worthwhile(x)
+        where = next((longer[node] for node in cone.nodes if node in longer), None)
+        padded = _padded(emit, cone, where, may_mask=False) if where else None
+        return emit(SUM, padded, axes=axes) if padded is not None else None
+
+    return rewrite(graph, {PAD: (pad,), SUM: (reduce_sum,)})
 
 
-def _pad_operands(emit: Emit, x: Value, starts: Shape, steps: Shape, shape: Shape) -> Value | None:
-    size = x.aval.size * x.aval.dtype.itemsize
-    if size < LARGE or any(abs(step) != 1 for step in steps):
-        return None
-    nodes, leaves = _cone(x)
-    if not nodes or any(leaf.node.op.elementwise for leaf in map(_base, leaves)):
-        return None
-    if sum([leaf.aval.size * leaf.aval.dtype.itemsize for leaf in {_base(leaf) for leaf in leaves}]) > 2 * size:
-        return None
+def _adds_to_end(x: Value, starts: Shape, steps: Shape, shape: Shape) -> bool:
+    """Whether a pad leaves the elements where they are, counted from the first."""
+    return not any(starts) and all(step == 1 for step in steps) and shape[1:] == x.aval.shape[1:]
 
-    where: dict[str, Any] = {"starts": starts, "steps": steps, "shape": shape}
-    new: dict[Value, Value] = {leaf: emit(OPS["pad"], leaf, **where) for leaf in leaves}
 
+def _worthwhile(x: Value) -> Cone:
+    """What makes a value that had better be computed in a larger shape; no nodes if it had not."""
+    size = _bytes(x)
+    cone = _cone(x) if size >= LARGE else Cone([], [])
+    roots = {_base(leaf) for leaf in cone.leaves}
+    if any(root.node.op.elementwise for root in roots) or sum(map(_bytes, roots)) > 2 * size:
+        return Cone([], [])
+    return cone
+
+
+def _padded(emit: Emit, cone: Cone, where: Mapping[str, Any], *, may_mask: bool) -> Value | None:
+    """The pad of what the cone makes, from pads of what that is made from."""
+    nodes, shape, x = cone.nodes, where["shape"], cone.nodes[-1]
+    new: dict[Value, Value] = {leaf: emit(PAD, leaf, **where) for leaf in cone.leaves}
     unpadded = _literals_to_keep(nodes)
+    if unpadded is None and not may_mask:
+        return None
 
     def operand(y: Value) -> Value:
         if y.node.op is not full_op:
             return new[y]
         whole = emit(full_op, value=y.node.params["value"], shape=shape)
-        return emit(OPS["pad"], y, **where) if unpadded is not None and y not in unpadded else whole
+        return emit(PAD, y, **where) if unpadded is not None and y not in unpadded else whole
 
     for node in nodes:
         new[node] = emit(node.op, *map(operand, node.inputs), **node.params)
     if unpadded is not None:
         return new[x]
     true, zero = Literal(np.ones((), BOOL)), Literal(np.zeros((), x.aval.dtype))
-    mask = emit(OPS["pad"], emit(full_op, value=true, shape=x.aval.shape), **where)
+    mask = emit(PAD, emit(full_op, value=true, shape=x.aval.shape), **where)
     return emit(OPS["select"], mask, new[x], emit(full_op, value=zero, shape=shape))
 
 
-def _cone(x: Value) -> tuple[list[Node], list[Value]]:
-    """The cheap nodes that make a value, in order, and what they are made from; no nodes if they are too many."""
+def _cone(x: Value) -> Cone:
+    """No nodes if they are too many."""
     nodes: dict[Node, None] = {}
     leaves: dict[Value, None] = {}
     stack = [x]
@@ -82,7 +124,11 @@ def _cone(x: Value) -> tuple[list[Node], list[Value]]:
             stack.extend([z for z in y.node.inputs if z not in nodes])
         elif y.node.op is not full_op:
             leaves[y] = None
-    return ([], []) if len(nodes) > MOST_OPS else (sorted(nodes, key=lambda node: node.serial), list(leaves))
+    return Cone([], []) if len(nodes) > MOST_OPS else Cone(sorted(nodes, key=ir.serial), list(leaves))
+
+
+def _bytes(x: Value) -> int:
+    return x.aval.size * x.aval.dtype.itemsize
 
 
 def _base(x: Value) -> Value:
@@ -94,7 +140,8 @@ def _base(x: Value) -> Value:
 
 def _literals_to_keep(nodes: list[Node]) -> set[Value] | None:
     """Literals that need no padding for the last node to be +0 where all else is 0; None if padding does not help."""
-    literals = dict.fromkeys([x for node in nodes for x in node.inputs if x.node.op is full_op])
+    uses = [(node.op in TERMS, x) for node in nodes for x in node.inputs if x.node.op is full_op]
+    literals = dict.fromkeys([x for _, x in sorted(uses, key=itemgetter(0))])  # factors rather than terms
     kept: set[Value] = set(literals)
     if _is_zero_at_zero(nodes, kept):
         return kept
@@ -121,3 +168,24 @@ def _is_zero_at_zero(nodes: list[Node], kept: set[Value]) -> bool:
             known[node] = np.asarray(node.op.oracle(*map(number, node.inputs), **node.params))
     result = known[nodes[-1]]
     return bool(result == 0 and not np.signbit(result)) if result.dtype.kind == "f" else not result
+
+
+def _is_never_minus_zero(x: Value) -> bool:
+    """Whether no element can be -0: a square, or a sum of such and something else."""
+    node = x.node
+    if not is_float(x.aval.dtype):
+        return True
+    if node.op is OPS["add"]:
+        return any(_is_never_minus_zero(y) for y in node.inputs)
+    return _is_positive(x)
+
+
+def _is_positive(x: Value) -> bool:
+    """Whether every element is +0 or more, or NaN."""
+    node = x.node
+    if node.op is full_op:
+        return not np.signbit(node.params["value"].array)
+    if node.op in (OPS["add"], OPS["mul"]):
+        same = node.op is OPS["mul"] and node.inputs[0] is node.inputs[1]
+        return same or all(_is_positive(y) for y in node.inputs)
+    return node.op is OPS["abs"]
