@@ -67,7 +67,7 @@ def is_float(dtype: Dtype) -> bool:
 class Literal:
     """A constant array as a hashable parameter: equal only in dtype, shape and bits (0.0 is not -0.0)."""
 
-    __slots__ = ("_hash", "_key", "array")
+    __slots__ = ("_hash", "_key", "array", "number")
 
     def __init__(self, array: Array):
         array = np.array(array, order="C")  # a copy: what the user does to theirs later is not ours
@@ -75,6 +75,7 @@ class Literal:
         self.array = array
         self._key = (array.dtype.str, array.shape, array.tobytes())
         self._hash = hash(self._key)
+        self.number: bool | int | float | None = None if array.ndim else array.item()
 
     def __hash__(self) -> int:
         return self._hash
@@ -272,6 +273,11 @@ class Node(Value):
         else:
             self.results = tuple([Result(self, i, aval) for i, aval in enumerate(avals)])
 
+    def with_inputs(self, inputs: tuple[Value, ...]) -> Node:
+        """A new node like this one, but of other inputs, whose avals are those of its own."""
+        avals = self.aval if self.results is None else tuple([y.aval for y in self.results])
+        return Node(self.op, inputs, self.params, avals, self.line, next(_serials))
+
     @property
     def node(self) -> Node:
         """Itself."""
@@ -349,13 +355,19 @@ class Builder:
             node = table[key] = Node(op, inputs, params or NO_PARAMS, avals, self.line, next(_serials))
         return node
 
-    def adopt(self, node: Node) -> Node:
-        """The node this builder knows as equal to one made elsewhere; from now on that is `node` itself, if none is."""
-        if self._table is None or not node.op.interned:
-            return node
-        params = node.params
-        key = (node.op, node.inputs, *params.values()) if params else (node.op, node.inputs)
-        return self._table.setdefault(key, node)
+    def adopt(self, node: Node, inputs: tuple[Value, ...]) -> Node:
+        """What this builder knows as equal to a node made elsewhere, if that had these inputs of the same avals.
+
+        From now on that is `node` itself if those are its own, else a new one, unless there is one already.
+        """
+        table, op, params = self._table, node.op, node.params
+        if table is None or not op.interned:
+            return node if inputs is node.inputs else node.with_inputs(inputs)
+        key = (op, inputs, *params.values()) if params else (op, inputs)
+        known = table.get(key)
+        if known is None:
+            known = table[key] = node if inputs is node.inputs else node.with_inputs(inputs)
+        return known
 
 
 class _Current(threading.local):
@@ -488,7 +500,14 @@ def iota(size: int, dtype: Dtype = INT64) -> Value:
 
 def literal(value: Value) -> Array | None:
     """The number in every element of a `full` value as a 0-d array; None for any other value."""
-    return value.node.params["value"].array if value.node.op is full_op else None
+    node = value.node
+    return node.params["value"].array if node.op is full_op else None
+
+
+def number_of(value: Value) -> bool | int | float | None:
+    """The same as Python's number, which is exact."""
+    node = value.node
+    return node.params["value"].number if node.op is full_op else None
 
 
 # ---- graphs --------------------------------------------------------------------------------------------------------

@@ -25,17 +25,20 @@ LARGE = 4 << 20
 
 MOST_OPS = 12
 
+PAD = OPS["pad"]
 EXTREMES = {OPS["maximum"], OPS["minimum"]}
 
 
 def compute_padded(graph: Graph) -> Graph:
     """The same results, with pads moved from cheap values to what they are computed from."""
+    if not any(node.op is PAD for node in graph.nodes):
+        return graph
     stored = set(graph.outputs)
 
     def rule(emit: Emit, x: Value, starts: Shape, steps: Shape, shape: Shape) -> Value | None:
         return None if x in stored else _pad_operands(emit, x, starts, steps, shape)
 
-    return rewrite(graph, {OPS["pad"]: (rule,)})
+    return rewrite(graph, {PAD: (rule,)})
 
 
 def _pad_operands(emit: Emit, x: Value, starts: Shape, steps: Shape, shape: Shape) -> Value | None:
@@ -49,7 +52,7 @@ def _pad_operands(emit: Emit, x: Value, starts: Shape, steps: Shape, shape: Shap
         return None
 
     where: dict[str, Any] = {"starts": starts, "steps": steps, "shape": shape}
-    new: dict[Value, Value] = {leaf: emit(OPS["pad"], leaf, **where) for leaf in leaves}
+    new: dict[Value, Value] = {leaf: emit(PAD, leaf, **where) for leaf in leaves}
 
     def operand(y: Value) -> Value:
         return emit(full_op, value=y.node.params["value"], shape=shape) if y.node.op is full_op else new[y]
@@ -59,7 +62,7 @@ def _pad_operands(emit: Emit, x: Value, starts: Shape, steps: Shape, shape: Shap
     if _is_zero_at_zero(nodes):
         return new[x]
     true, zero = Literal(np.ones((), BOOL)), Literal(np.zeros((), x.aval.dtype))
-    mask = emit(OPS["pad"], emit(full_op, value=true, shape=x.aval.shape), **where)
+    mask = emit(PAD, emit(full_op, value=true, shape=x.aval.shape), **where)
     return emit(OPS["select"], mask, new[x], emit(full_op, value=zero, shape=shape))
 
 
