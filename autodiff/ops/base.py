@@ -114,6 +114,9 @@ DOMAINS = {
 """Kinds of dtype that an elementwise op of a domain (csrc/opcodes.def) takes."""
 
 
+_aval = lru_cache(maxsize=1024)(Aval)  # one for all ops: who looks at many nodes need only compare identities
+
+
 def _infer_elementwise(name: str, arity: int, domain: str) -> ir.InferRule:
     dtypes = {dtype for dtype in ir.DTYPES if dtype.kind in DOMAINS[domain]}
 
@@ -127,9 +130,7 @@ def _infer_elementwise(name: str, arity: int, domain: str) -> ir.InferRule:
                 raise TypeError(f"{name} takes operands of one shape and dtype, not {', '.join(map(str, avals))}")
         if first.dtype not in dtypes:
             raise TypeError(f"{name} is not defined for {first.dtype.name}")
-        if domain == "compare":
-            return Aval(first.shape, ir.BOOL)
-        return Aval(first.shape, first.dtype) if first.weak else first
+        return _aval(first.shape, ir.BOOL if domain == "compare" else first.dtype)
 
     return infer
 
