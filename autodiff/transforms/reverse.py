@@ -49,12 +49,11 @@ def transpose(y_dots: Tangents, x_dots: Tangents, cotangents: Tangents) -> list[
         if mask:
             masked.add(ct)
 
-    def cotangent(x: Value) -> Value | None:
+    def join(x: Value) -> None:
         parts = pieces.pop(x, None)
         if parts is not None:
             ct, zeros = joined(parts, x.shape)
             accumulate(x, ct, mask=zeros or any(part.value in masked for part in parts))
-        return x_bar.pop(x, None)
 
     linear = {x for x in x_dots if x is not None}
     schedule = _linear_nodes(y_dots, linear)
@@ -63,14 +62,17 @@ def transpose(y_dots: Tangents, x_dots: Tangents, cotangents: Tangents) -> list[
             if y is not None and ct is not None and y in linear:
                 accumulate(y, ct, mask=False)
         for node, flags in reversed(schedule):
+            op, outputs = node.op, node.outputs
             builder.line = node.line
-            cts = [cotangent(y) for y in node.outputs]
+            if pieces:
+                for y in outputs:
+                    join(y)
+            cts = [x_bar.pop(y, None) for y in outputs]
             if not any(cts):
                 continue
-            if node.op is slice_op and cts[0] is not None and (part := piece(node, cts[0])) is not None:
+            if op is slice_op and cts[0] is not None and (part := piece(node, cts[0])) is not None:
                 pieces.setdefault(node.inputs[0], []).append(part)
                 continue
-            op = node.op
             mask = not masked.isdisjoint(cts)
             rule = op.transpose
             if mask and op.masked_transpose and not _harmless(node, flags):
@@ -80,8 +82,10 @@ def transpose(y_dots: Tangents, x_dots: Tangents, cotangents: Tangents) -> list[
             for x, flag, ct in zip(node.inputs, flags, rule(node, cts, flags), strict=True):
                 if flag and ct is not None:
                     accumulate(x, ct, mask or op.selects)
-        found = {x: cotangent(x) for x in x_dots if x is not None}
-    return [None if x is None else found.get(x) for x in x_dots]
+        for x_dot in x_dots:
+            if x_dot is not None:
+                join(x_dot)
+    return [None if x is None else x_bar.get(x) for x in x_dots]
 
 
 def _linear_nodes(y_dots: Tangents, linear: set[Value]) -> list[tuple[Node, list[bool]]]:
