@@ -351,7 +351,8 @@ class Builder:
         key = (op, inputs, *params.values()) if params else (op, inputs)
         node = table.get(key)
         if node is None:
-            avals = op.infer(*map(_aval_of, inputs), **params)
+            known = map(_aval_of, inputs)
+            avals = op.infer(*known, **params) if params else op.infer(*known)
             node = table[key] = Node(op, inputs, params or NO_PARAMS, avals, self.line, next(_serials))
         return node
 

@@ -126,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     start = np.float64(1.0)
+    problems: dict[str, tuple[Callable[..., Any], Sequence[Any]]]
     problems = {row.name: (row.loss, row.arguments) for row in (Chain(), MLP(), ThreeBody())}
     problems["pendulum"] = (chain(options.sizes[0]), (start,))
     for row in (Chain().tiny(), MLP().tiny(), ThreeBody().tiny()):
@@ -135,15 +136,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"| {'stage':12} | " + " | ".join(f"{name:>10}" for name in found) + " |")
     print(f"|{'-' * 14}|" + f"{'-' * 11}:|" * len(found))
     for stage in (*STAGES, REST):
-        row = [1e6 * times.stages[stage] / times.nodes for times in found.values()]
-        print(f"| {stage:12} | " + " | ".join(f"{x:10.2f}" for x in row) + " |")
+        shares = [1e6 * times.stages[stage] / times.nodes for times in found.values()]
+        print(f"| {stage:12} | " + " | ".join(f"{x:10.2f}" for x in shares) + " |")
     per_node = [1e6 * times.total / times.nodes for times in found.values()]
     print(f"| {'all':12} | " + " | ".join(f"{x:10.2f}" for x in per_node) + " |")
     print(f"| {'nodes':12} | " + " | ".join(f"{times.nodes:10,}" for times in found.values()) + " |")
     print(f"| {'all, in ms':12} | " + " | ".join(f"{1e3 * times.total:10.1f}" for times in found.values()) + " |")
 
     print("\nPendulums\n")
-    print("| operations |      nodes | first gradient | per node |\n|-----------:|-----------:|---------------:|---------:|")
+    print("| operations |      nodes | first gradient | per node |")
+    print("|-----------:|-----------:|---------------:|---------:|")
     per_node = []
     for n in options.sizes:
         times = best(options.repeat, chain(n), (start,))

@@ -80,11 +80,13 @@ def argumentwise_transpose(rules: tuple[Rule | None, ...]) -> ir.TransposeRule:
     """Cotangents of the linear arguments, each by its own rule."""
     def transpose(node: Node, cotangents: Tangents, linear: Sequence[bool]) -> Tangents:
         (ct,) = cotangents
-        results: list[Value | None] = []
-        for flag, rule in zip(linear, chain(rules, repeat(None))):
-            if flag and rule is None:
-                raise ir.GraphError(f"{node.op.name} is not linear in argument {len(results)}")
-            results.append(rule(ct, *node.inputs, **node.params) if flag and rule else None)
+        results: list[Value | None] = [None] * len(linear)
+        for i, flag in enumerate(linear):
+            if flag:
+                rule = rules[i] if i < len(rules) else None
+                if rule is None:
+                    raise ir.GraphError(f"{node.op.name} is not linear in argument {i}")
+                results[i] = rule(ct, *node.inputs, **node.params)
         return results
 
     return transpose

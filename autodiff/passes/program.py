@@ -64,11 +64,8 @@ class Program:
                 operands: tuple[int, ...] = (ref,)
                 opcode, dtype = _conversion(node.inputs[0].aval.dtype, node.aval.dtype)
             else:
-                inputs = node.inputs
-                operands = tuple(map(refs.get, inputs))
-                if None in operands:
-                    operands = tuple([refs[x] if x in refs else self.load(x) for x in inputs])
-                dtype = inputs[-1].aval.dtype
+                operands = tuple([refs[x] if x in refs else self.load(x) for x in node.inputs])
+                dtype = node.inputs[-1].aval.dtype
                 opcode = "int_pow" if op is _POW and dtype.kind != "f" else op.name
             refs[node] = len(instrs)
             owners[node] = step

@@ -20,7 +20,6 @@ def pushforward(outputs: Sequence[Value], inputs: Sequence[Value], tangents: Tan
             if not any(ts):
                 continue
             builder.line = node.line
-            for y, t in zip(node.outputs, node.op.jvp(node, ts), strict=True):
-                if t is not None:
-                    x_dot[y] = t
+            y_dots = zip(node.outputs, node.op.jvp(node, ts), strict=True)
+            x_dot.update([(y, t) for y, t in y_dots if t is not None])
     return [x_dot.get(y) for y in outputs]
