@@ -18,7 +18,7 @@ from autodiff import donation, errors, state
 from autodiff._caller import Bound, Entry
 from autodiff.callpath import Route, lead
 from autodiff.errors import placed
-from autodiff.ir import Aval, Graph
+from autodiff.ir import Aval, Graph, collection_paused
 from autodiff.pytree import TreeDef
 from autodiff.signature import Binder, Parameters, Signature
 from autodiff.tensor import Tensor
@@ -261,8 +261,9 @@ class Compiled(_Callable):
         from autodiff.executable import compile_graph
 
         name = self._binder.parameters.name
-        graph, result = trace(self._function, name, signature.structure, signature.leaves)
-        executable = compile_graph(graph, self._donations(signature, graph, result))
+        with collection_paused():
+            graph, result = trace(self._function, name, signature.structure, signature.leaves)
+            executable = compile_graph(graph, self._donations(signature, graph, result))
         return Lowered(self._binder, signature, executable, result)
 
     def _donations(self, signature: Signature, graph: Graph, result: TreeDef) -> dict[int, int]:

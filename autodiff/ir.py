@@ -67,16 +67,18 @@ def is_float(dtype: Dtype) -> bool:
 class Literal:
     """A constant array as a hashable parameter: equal only in dtype, shape and bits (0.0 is not -0.0)."""
 
-    __slots__ = ("_key", "array")
+    __slots__ = ("_hash", "_key", "array", "number")
 
     def __init__(self, array: Array):
         array = np.array(array, order="C")  # a copy: what the user does to theirs later is not ours
         array.flags.writeable = False
         self.array = array
         self._key = (array.dtype.str, array.shape, array.tobytes())
+        self._hash = hash(self._key)
+        self.number: bool | int | float | None = None if array.ndim else array.item()
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Literal) and self._key == other._key
@@ -271,6 +273,11 @@ class Node(Value):
         else:
             self.results = tuple([Result(self, i, aval) for i, aval in enumerate(avals)])
 
+    def with_inputs(self, inputs: tuple[Value, ...]) -> Node:
+        """A new node like this one, but of other inputs, whose avals are those of its own."""
+        avals = self.aval if self.results is None else tuple([y.aval for y in self.results])
+        return Node(self.op, inputs, self.params, avals, self.line, next(_serials))
+
     @property
     def node(self) -> Node:
         """Itself."""
@@ -309,7 +316,11 @@ class Result(Value):
         return self._index
 
 
+NO_PARAMS: Mapping[str, Any] = {}
+"""One for all nodes without: most have none."""
+
 _serials = itertools.count()
+_aval_of = attrgetter("aval")
 
 serial = attrgetter("serial")
 """Sorting nodes by this is a topological sort."""
@@ -336,19 +347,28 @@ class Builder:
         """A node of this op, or the equal one that was made before."""
         table = self._table
         if table is None or not op.interned:
-            return Node(op, inputs, params, op.infer(*[x.aval for x in inputs], **params), self.line, next(_serials))
-        key = (op, inputs, *params.values())
+            return Node(op, inputs, params, op.infer(*map(_aval_of, inputs), **params), self.line, next(_serials))
+        key = (op, inputs, *params.values()) if params else (op, inputs)
         node = table.get(key)
         if node is None:
-            avals = op.infer(*[x.aval for x in inputs], **params)
-            node = table[key] = Node(op, inputs, params, avals, self.line, next(_serials))
+            known = map(_aval_of, inputs)
+            avals = op.infer(*known, **params) if params else op.infer(*known)
+            node = table[key] = Node(op, inputs, params or NO_PARAMS, avals, self.line, next(_serials))
         return node
 
-    def adopt(self, node: Node) -> Node:
-        """The node this builder knows as equal to one made elsewhere; from now on that is `node` itself, if none is."""
-        if self._table is None or not node.op.interned:
-            return node
-        return self._table.setdefault((node.op, node.inputs, *node.params.values()), node)
+    def adopt(self, node: Node, inputs: tuple[Value, ...]) -> Node:
+        """What this builder knows as equal to a node made elsewhere, if that had these inputs of the same avals.
+
+        From now on that is `node` itself if those are its own, else a new one, unless there is one already.
+        """
+        table, op, params = self._table, node.op, node.params
+        if table is None or not op.interned:
+            return node if inputs is node.inputs else node.with_inputs(inputs)
+        key = (op, inputs, *params.values()) if params else (op, inputs)
+        known = table.get(key)
+        if known is None:
+            known = table[key] = node if inputs is node.inputs else node.with_inputs(inputs)
+        return known
 
 
 class _Current(threading.local):
@@ -466,7 +486,7 @@ def full(number: Any, shape: Shape, dtype: Dtype) -> Value:
         value = _number(number, number == 0 and math.copysign(1, number) < 0, dtype)
     else:
         value = Literal(np.array(number, dtype))
-    return full_op(value=value, shape=shape)
+    return _current.builder.emit(full_op, (), {"value": value, "shape": shape})
 
 
 def zeros(aval: Aval) -> Value:
@@ -481,7 +501,14 @@ def iota(size: int, dtype: Dtype = INT64) -> Value:
 
 def literal(value: Value) -> Array | None:
     """The number in every element of a `full` value as a 0-d array; None for any other value."""
-    return value.node.params["value"].array if value.node.op is full_op else None
+    node = value.node
+    return node.params["value"].array if node.op is full_op else None
+
+
+def number_of(value: Value) -> bool | int | float | None:
+    """The same as Python's number, which is exact."""
+    node = value.node
+    return node.params["value"].number if node.op is full_op else None
 
 
 # ---- graphs --------------------------------------------------------------------------------------------------------
@@ -489,16 +516,17 @@ def literal(value: Value) -> Array | None:
 
 def toposort(outputs: Iterable[Value], inputs: Iterable[Value] = ()) -> list[Node]:
     """The nodes that `outputs` need, each after those it depends on; does not look behind `inputs`."""
-    stop = {x.node for x in inputs}
-    seen: set[Node] = set()
-    stack = [x.node for x in outputs]
+    seen = {x.node for x in inputs}
+    found: list[Node] = []
+    stack = list(outputs)
     while stack:
-        node = stack.pop()
-        if node in seen or node in stop:
-            continue
-        seen.add(node)
-        stack.extend([x.node for x in node.inputs if x.node not in seen])
-    return sorted(seen, key=serial)
+        node = stack.pop().node
+        if node not in seen:
+            seen.add(node)
+            found.append(node)
+            stack.extend(node.inputs)
+    found.sort(key=serial)
+    return found
 
 
 class Graph:

@@ -231,8 +231,9 @@ class _Lowering:
         rows[:, 2] = register[:n]
         if n:
             opcodes, dtypes, refs, lines = zip(*step.instrs, strict=True)
-            for line in set(lines) - self.line_number.keys():
-                self.line(line)
+            for line in dict.fromkeys(lines):  # in order: equal graphs have equal plans
+                if line not in self.line_number:
+                    self.line(line)
             rows[:, 0] = [OPCODES[opcode] for opcode in opcodes]
             rows[:, 1] = [DTYPE_NUMBERS[dtype] for dtype in dtypes]
             for k, sources in enumerate(zip_longest(*refs, fillvalue=0)):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -28,6 +31,33 @@ def small_graph() -> Graph:
 
 def small_executable() -> Executable:
     return compile_graph(small_graph())
+
+
+def test_every_process_makes_the_same_bytes() -> None:
+    program = """
+import autodiff as ad
+def f(x):
+    y = x * 2.5
+    y = y + x
+    y = y * y
+    y = y - x
+    y = y / 3.0
+    y = x * y
+    y = y + 0.5
+    return y * x
+print(ad.compile(ad.value_and_grad(f)).lower(1.0).plan.data.hex())
+"""
+    plans = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(plans) == 1
 
 
 def test_structs_are_those_of_the_header() -> None:

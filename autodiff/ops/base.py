@@ -9,6 +9,8 @@ one line an argument too: `(ct, *xs, **params) -> cotangent of that argument`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import chain, count, repeat
 from typing import Any, Final
 
 from autodiff import ir
@@ -43,15 +45,15 @@ def argumentwise_jvp(rules: tuple[ArgumentRule, ...]) -> ir.JvpRule:
 
     def jvp(node: Node, tangents: Tangents) -> Tangents:
         total: Value | None = None
-        for i, t in enumerate(tangents):
-            rule = rules[min(i, len(rules) - 1)]
+        xs, params = node.inputs, node.params
+        for t, rule, i in zip(tangents, chain(rules, repeat(rules[-1])), count()):
             if t is None or rule is ZERO:
                 continue
             if rule is LINEAR:
-                term = node.op(*node.inputs[:i], t, *node.inputs[i + 1 :], **node.params)
+                term = node.op(*xs[:i], t, *xs[i + 1 :], **params)
             else:
                 assert not isinstance(rule, _Marker)
-                term = rule(t, node.outputs[0], *node.inputs, **node.params)
+                term = rule(t, node, *xs, **params)
             total = term if total is None else total + term
         return [total]
 
@@ -78,12 +80,13 @@ def argumentwise_transpose(rules: tuple[Rule | None, ...]) -> ir.TransposeRule:
     """Cotangents of the linear arguments, each by its own rule."""
     def transpose(node: Node, cotangents: Tangents, linear: Sequence[bool]) -> Tangents:
         (ct,) = cotangents
-        results: list[Value | None] = [None] * len(node.inputs)
-        for i in [i for i, flag in enumerate(linear) if flag]:
-            rule = rules[i] if i < len(rules) else None
-            if rule is None:
-                raise ir.GraphError(f"{node.op.name} is not linear in argument {i}")
-            results[i] = rule(ct, *node.inputs, **node.params)
+        results: list[Value | None] = [None] * len(linear)
+        for i, flag in enumerate(linear):
+            if flag:
+                rule = rules[i] if i < len(rules) else None
+                if rule is None:
+                    raise ir.GraphError(f"{node.op.name} is not linear in argument {i}")
+                results[i] = rule(ct, *node.inputs, **node.params)
         return results
 
     return transpose
@@ -113,9 +116,13 @@ DOMAINS = {
 """Kinds of dtype that an elementwise op of a domain (csrc/opcodes.def) takes."""
 
 
+_aval = lru_cache(maxsize=1024)(Aval)  # one for all ops: who looks at many nodes need only compare identities
+
+
 def _infer_elementwise(name: str, arity: int, domain: str) -> ir.InferRule:
     dtypes = {dtype for dtype in ir.DTYPES if dtype.kind in DOMAINS[domain]}
 
+    @lru_cache(maxsize=1024)
     def infer(*avals: Aval) -> Aval:
         if len(avals) != arity:
             raise TypeError(f"{name} takes {arity} operands, not {len(avals)}")
@@ -125,9 +132,7 @@ def _infer_elementwise(name: str, arity: int, domain: str) -> ir.InferRule:
                 raise TypeError(f"{name} takes operands of one shape and dtype, not {', '.join(map(str, avals))}")
         if first.dtype not in dtypes:
             raise TypeError(f"{name} is not defined for {first.dtype.name}")
-        if domain == "compare":
-            return Aval(first.shape, ir.BOOL)
-        return Aval(first.shape, first.dtype) if first.weak else first
+        return _aval(first.shape, ir.BOOL if domain == "compare" else first.dtype)
 
     return infer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,11 +16,13 @@ Axes = tuple[Shape, Shape]
 """Axes of the left operand and those of the right that they go with."""
 
 
+@lru_cache(maxsize=1024)
 def free_axes(ndim: int, contract: Shape, batch: Shape) -> Shape:
     """The axes of an operand that are neither summed over nor shared."""
     return tuple(i for i in range(ndim) if i not in contract and i not in batch)
 
 
+@lru_cache(maxsize=1024)
 def _infer(x: Aval, y: Aval, contract: Axes, batch: Axes) -> Aval:
     if x.dtype != y.dtype or not ir.is_float(x.dtype):
         raise TypeError(f"dot_general takes two operands of one floating dtype, not {x} and {y}")

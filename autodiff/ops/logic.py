@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ logical_xor = elementwise("logical_xor", np.logical_xor, arity=2, jvp=ZERO, doma
 logical_not = elementwise("logical_not", np.logical_not, jvp=ZERO, domain="logic")
 
 
+@lru_cache(maxsize=1024)
 def _infer_select(mask: Aval, a: Aval, b: Aval) -> Aval:
     if mask.dtype != ir.BOOL or a.dtype != b.dtype or not mask.shape == a.shape == b.shape:
         raise TypeError(f"select takes a bool and two operands of one dtype, all of one shape, not {mask}, {a}, {b}")

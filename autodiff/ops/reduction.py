@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ def spread(y: Value, shape: Shape, axes: Shape) -> Value:
 
 
 def _infer(name: str, *, number: bool, empty: bool) -> Callable[..., Aval]:
+    @lru_cache(maxsize=1024)
     def infer(x: Aval, axes: Shape) -> Aval:
         if list(axes) != sorted(set(axes)) or not all(0 <= i < len(x.shape) for i in axes):
             raise TypeError(f"{name}: {axes} are not axes of {x} in ascending order")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from autodiff.ir import Array, Aval, Node, Op, Shape, Tangents, Value
 from autodiff.ops.base import LINEAR, joint_jvp, primitive, with_batch_axis
 
 
+@lru_cache(maxsize=1024)
 def _infer_broadcast(x: Aval, shape: Shape, axes: Shape) -> Aval:
     if len(axes) != len(x.shape) or list(axes) != sorted(set(axes)) or x.shape != tuple(shape[i] for i in axes):
         raise TypeError(f"broadcast: {x} does not lie along axes {axes} of {shape}")
@@ -50,6 +52,7 @@ broadcast = primitive(
 )
 
 
+@lru_cache(maxsize=1024)
 def _infer_reshape(x: Aval, shape: Shape) -> Aval:
     result = Aval(shape, x.dtype)
     if result.size != x.size:
@@ -67,6 +70,7 @@ reshape: Op = primitive(
 )
 
 
+@lru_cache(maxsize=1024)
 def _infer_transpose(x: Aval, axes: Shape) -> Aval:
     if sorted(axes) != list(range(len(x.shape))):
         raise TypeError(f"transpose: {axes} is no permutation of the axes of {x}")
@@ -99,11 +103,13 @@ def _check_lattice(name: str, whole: Shape, part: Shape, starts: Shape, steps: S
             raise TypeError(f"{name}: elements {start}, {start + step} ... {last} are not all within {n}")
 
 
+@lru_cache(maxsize=1024)
 def _infer_slice(x: Aval, starts: Shape, steps: Shape, shape: Shape) -> Aval:
     _check_lattice("slice", x.shape, shape, starts, steps)
     return Aval(shape, x.dtype)
 
 
+@lru_cache(maxsize=1024)
 def _infer_pad(x: Aval, starts: Shape, steps: Shape, shape: Shape) -> Aval:
     _check_lattice("pad", shape, x.shape, starts, steps)
     return Aval(shape, x.dtype)

@@ -131,21 +131,22 @@ class _Fusion:
 
     def see(self, node: Node) -> tuple[Value, ...]:
         """What a node with views among its operands looks at."""
-        sources = []
+        sources: list[Value] = []
         for x in node.inputs:
             view = self.views.get(x)
-            if view is None:
+            if view is None or view.root is x:  # in memory, or a literal
                 sources.append(x)
                 continue
-            sources.append(view.root)
-            if view.root not in self.views and not self.source(x)[1]:
-                self.askew.setdefault(node, set()).add(view.root)
+            root, same = self.source(x)
+            sources.append(root)
+            if not same and root not in self.views:
+                self.askew.setdefault(node, set()).add(root)
         result = self.sources[node] = tuple(sources)
         return result
 
     def operands(self, node: Node) -> tuple[Any, ...]:
         """What a node takes from registers or memory: each value once, but for views of it that differ."""
-        if node not in self.sources:
+        if self.sources.get(node, node.inputs) == node.inputs:
             return node.inputs
         seen = [(x, *self.source(x)) for x in node.inputs]
         return tuple([root if same else self.views[x] for x, root, same in seen])
@@ -161,7 +162,7 @@ class _Fusion:
             if op.elementwise:
                 if op is _CONVERT and self.level_narrowing(node, sources):
                     continue
-                if node.aval is not aval:
+                if known is None or node.aval is not aval:
                     aval = node.aval
                     known = class_of.get(aval)
                 cls = self.class_of_new(node) if known is None else known
@@ -357,25 +358,28 @@ class _Fusion:
             yield part
             return
         uses, users, outputs = self.inner, self.users, self.outputs
-        left: dict[Any, int] = {}  # uses to come, of what this piece holds in registers
-        begin, loaded, kept, peak = 0, set[Any](), 0, 0
+        held: dict[Any, int] = {}  # what this piece has in registers: uses to come, of what it computes
+        begin = loaded = kept = peak = 0
         for i, node in enumerate(part):
-            sources = self.operands(node)
-            new = [x for x in sources if x not in left and x not in loaded]
-            peak = max(peak, kept + 1)
-            if i > begin and len(loaded) + len(new) + peak > most:
-                yield part[begin:i]
-                begin, kept, peak = i, 0, 1
-                left.clear()
-                loaded.clear()
-                new = list(sources)
-            loaded.update(new)
-            for x in sources:
-                if x in left:
-                    left[x] -= 1
-                    if not left[x] and x not in users and x not in outputs:
+            operands = self.operands(node)
+            if kept >= peak:
+                peak = kept + 1
+            if loaded + len(operands) + peak > most and i > begin:
+                new = [x for x in operands if x not in held]
+                if loaded + len(new) + peak > most:
+                    yield part[begin:i]
+                    begin, loaded, kept, peak = i, 0, 0, 1
+                    held.clear()
+            for x in operands:
+                left = held.get(x)
+                if left is None:
+                    held[x] = 0
+                    loaded += 1
+                elif left:
+                    held[x] = left - 1
+                    if left == 1 and x not in users and x not in outputs:
                         kept -= 1
-            left[node] = uses.get(node, 0)
+            held[node] = uses.get(node, 0)
             kept += 1
         yield part[begin:]
 

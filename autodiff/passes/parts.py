@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from functools import cache
 
 from autodiff.ir import OPS, Graph, Node, Value, argument_op, constant_op, full_op
 from autodiff.passes.places import Places
@@ -25,8 +26,12 @@ def place_parts(graph: Graph, places: Places, fixed: Collection[Storage]) -> dic
     wholes = [node for node in graph.nodes if node.op is CONCATENATE]
     if not wholes:
         return {}
-    uses = Counter(places.root(x) for node in graph.nodes if node not in places.views for x in node.inputs)
-    uses.update(places.root(y) for y in graph.outputs)
+
+    @cache
+    def uses() -> Counter[Value]:
+        nodes = [node for node in graph.nodes if node not in places.views]
+        return Counter(map(places.root, [*graph.outputs, *[x for node in nodes for x in node.inputs]]))
+
     placed: dict[Node, set[int]] = {}
     for node in reversed(wholes):  # what a whole is part of comes after it
         whole = places.result(node)
@@ -36,7 +41,7 @@ def place_parts(graph: Graph, places: Places, fixed: Collection[Storage]) -> dic
         for i, x in enumerate(node.inputs):
             root, size = places.root(x), x.aval.dtype.itemsize
             spread = None if is_dense(x.aval.shape, strides) else squeezed_strides(x.aval.shape, strides)
-            fits = spread is None or (uses[root] == 1 and _can_spread(x, root))
+            fits = spread is None or (uses()[root] == 1 and _can_spread(x, root))
             if fits and x.aval.size and _is_free(root, places) and places.is_whole(x):
                 places.storages[root] = whole.part(start * strides[axis] * size, x.aval.size * size, spread)
                 placed.setdefault(node, set()).add(i)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from autodiff.ir import Builder, Graph, Node, Op, Value, collection_paused, full_op
+from autodiff.ir import Builder, Graph, Op, Value, collection_paused, full_op
 
 Rule = Callable[..., "Value | None"]
 """(emit, *inputs, **params) -> an equal value of the same shape and dtype, or None where the rule does not apply.
@@ -57,20 +57,22 @@ def rewrite(graph: Graph, rules: Rules, literal_rules: Rules | None = None) -> G
     replaced: dict[Value, Value] = {}
     with collection_paused():
         for node in graph.nodes:
-            inputs = node.inputs
-            if replaced and not replaced.keys().isdisjoint(inputs):
+            op, inputs = node.op, node.inputs
+            if not replaced.keys().isdisjoint(inputs):
                 inputs = tuple([replaced.get(x, x) for x in inputs])
-            builder.line = node.line
-            if node.op in rules or not literals.isdisjoint(inputs):
-                value = rewriter.replacement(node.op, inputs, node.params)
+            if op in rules or not literals.isdisjoint(inputs):
+                builder.line = node.line
+                value = rewriter.replacement(op, inputs, node.params)
                 if value is not None:
                     replaced[node] = value
                     continue
-            new: Node = builder.adopt(node) if inputs is node.inputs else builder.emit(node.op, inputs, node.params)
-            if new.op is full_op:
+            new = builder.adopt(node, inputs)
+            if op is full_op:
                 literals.add(new)
             if new is not node:
-                replaced.update(zip(node.outputs, new.outputs, strict=True))
+                replaced[node] = new
+                if node.results is not None:
+                    replaced.update(zip(node.outputs, new.outputs, strict=True))
         if not replaced:
             return graph
         return Graph(graph.inputs, tuple([replaced.get(y, y) for y in graph.outputs]), graph.name)

@@ -5,12 +5,13 @@ Not here, because they are not exact: x + 0 (for -0), x - x and x * 0 (for inf a
 
 from __future__ import annotations
 
+from math import copysign
 from typing import Any
 
 import numpy as np
 
 from autodiff import ir
-from autodiff.ir import OPS, Dtype, Graph, Op, Shape, Value, literal
+from autodiff.ir import OPS, Dtype, Graph, Op, Shape, Value, literal, number_of
 from autodiff.ops.contraction import dot_general, free_axes
 from autodiff.passes.canonical import RULES as CANONICAL
 from autodiff.passes.rewrite import Emit, Rule, Rules, rewrite
@@ -18,8 +19,8 @@ from autodiff.passes.rewrite import Emit, Rule, Rules, rewrite
 
 def _is(x: Value, number: float) -> bool:
     """Whether every element of `x` is this number, of this sign of zero."""
-    known = literal(x)
-    return known is not None and known == number and (number != 0 or bool(np.signbit(known) == np.signbit(number)))
+    known = number_of(x)
+    return known is not None and known == number and (number != 0 or copysign(1, known) == copysign(1, number))
 
 
 # ---- arithmetic ----------------------------------------------------------------------------------------------------
@@ -45,10 +46,10 @@ def _double_inverse(op: Op) -> Rule:  # op(op(x)) = x
 
 
 def _mul_literal(emit: Emit, a: Value, b: Value) -> Value | None:
-    for x, factor in ((a, b), (b, a)):
-        if _is(factor, 1):
+    for x, factor in ((a, number_of(b)), (b, number_of(a))):
+        if factor == 1:
             return x
-        if _is(factor, -1) and x.aval.dtype.kind != "u":
+        if factor == -1 and x.aval.dtype.kind != "u":
             return emit(OPS["neg"], x)
     return None
 
@@ -71,8 +72,7 @@ def _sub_literal(emit: Emit, a: Value, b: Value) -> Value | None:
 
 
 def _scale_literal(emit: Emit, x: Value, k: Value) -> Value | None:
-    known = literal(x)
-    return _splat(emit, np.zeros((), x.aval.dtype), x.aval.shape) if known is not None and known == 0 else None
+    return _splat(emit, np.zeros((), x.aval.dtype), x.aval.shape) if number_of(x) == 0 else None
 
 
 def _select(emit: Emit, mask: Value, a: Value, b: Value) -> Value | None:
@@ -108,11 +108,10 @@ def _fold(op: Op) -> Rule:
     """An op whose operands are all literals is one, too."""
 
     def rule(emit: Emit, *operands: Value) -> Value | None:
-        numbers = [literal(x) for x in operands]
-        if any(number is None for number in numbers):
+        if any(x.node.op is not ir.full_op for x in operands):
             return None
         with np.errstate(all="ignore"):
-            result = np.asarray(op.oracle(*numbers))
+            result = np.asarray(op.oracle(*map(literal, operands)))
         return _splat(emit, result, operands[0].aval.shape)
 
     return rule

@@ -16,10 +16,10 @@ def pushforward(outputs: Sequence[Value], inputs: Sequence[Value], tangents: Tan
     x_dot = {x: t for x, t in zip(inputs, tangents, strict=True) if t is not None}
     with ir.transforming() as builder:
         for node in ir.toposort(outputs, inputs):
-            ts = [x_dot.get(x) for x in node.inputs]
+            ts = list(map(x_dot.get, node.inputs))
             if not any(ts):
                 continue
             builder.line = node.line
             y_dots = zip(node.outputs, node.op.jvp(node, ts), strict=True)
-            x_dot.update((y, t) for y, t in y_dots if t is not None)
+            x_dot.update([(y, t) for y, t in y_dots if t is not None])
     return [x_dot.get(y) for y in outputs]

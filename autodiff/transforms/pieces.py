@@ -12,7 +12,8 @@ from operator import add
 from typing import NamedTuple
 
 from autodiff import ir
-from autodiff.ir import OPS, Node, Shape, Value
+from autodiff.ir import Node, Shape, Value
+from autodiff.ops.structure import concatenate, pad
 
 
 class Piece(NamedTuple):
@@ -23,8 +24,8 @@ class Piece(NamedTuple):
 
 
 def piece(node: Node, ct: Value) -> Piece | None:
-    """The cotangent of what a slice is taken from; None where it is no slice, one with gaps, or of nothing."""
-    if node.op is not OPS["slice"] or 0 in ct.shape:
+    """The cotangent of what a slice is taken from; None where the slice has gaps, or is of nothing."""
+    if 0 in ct.shape:
         return None
     gaps = any(step != 1 and d != 1 for step, d in zip(node.params["steps"], ct.shape, strict=True))
     return None if gaps else Piece(node.params["starts"], ct)
@@ -64,7 +65,7 @@ def _row(parts: list[tuple[int, Value]], axis: int, shape: Shape) -> tuple[Value
         if value.shape == shape:
             return value, False
         starts = tuple([start if i == axis else 0 for i in range(len(shape))])
-        return OPS["pad"](value, starts=starts, steps=(1,) * len(shape), shape=shape), True
+        return pad(value, starts=starts, steps=(1,) * len(shape), shape=shape), True
     filled: list[Value] = []
     at = 0
 
@@ -77,4 +78,4 @@ def _row(parts: list[tuple[int, Value]], axis: int, shape: Shape) -> tuple[Value
         filled.append(value)
         at = start + value.shape[axis]
     fill(shape[axis])
-    return OPS["concatenate"](*filled, axis=axis), len(filled) > len(parts)
+    return concatenate(*filled, axis=axis), len(filled) > len(parts)

@@ -19,6 +19,7 @@ import numpy as np
 
 from autodiff import ir
 from autodiff.ir import Node, Tangents, Value
+from autodiff.ops.structure import slice as slice_op
 from autodiff.transforms.forward import pushforward
 from autodiff.transforms.pieces import Piece, joined, piece
 
@@ -48,12 +49,11 @@ def transpose(y_dots: Tangents, x_dots: Tangents, cotangents: Tangents) -> list[
         if mask:
             masked.add(ct)
 
-    def cotangent(x: Value) -> Value | None:
+    def join(x: Value) -> None:
         parts = pieces.pop(x, None)
         if parts is not None:
             ct, zeros = joined(parts, x.shape)
             accumulate(x, ct, mask=zeros or any(part.value in masked for part in parts))
-        return x_bar.pop(x, None)
 
     linear = {x for x in x_dots if x is not None}
     schedule = _linear_nodes(y_dots, linear)
@@ -62,24 +62,30 @@ def transpose(y_dots: Tangents, x_dots: Tangents, cotangents: Tangents) -> list[
             if y is not None and ct is not None and y in linear:
                 accumulate(y, ct, mask=False)
         for node, flags in reversed(schedule):
+            op, outputs = node.op, node.outputs
             builder.line = node.line
-            cts = [cotangent(y) for y in node.outputs]
+            if pieces:
+                for y in outputs:
+                    join(y)
+            cts = [x_bar.pop(y, None) for y in outputs]
             if not any(cts):
                 continue
-            if cts[0] is not None and (part := piece(node, cts[0])) is not None:
+            if op is slice_op and cts[0] is not None and (part := piece(node, cts[0])) is not None:
                 pieces.setdefault(node.inputs[0], []).append(part)
                 continue
             mask = not masked.isdisjoint(cts)
-            rule = node.op.transpose
-            if mask and node.op.masked_transpose and not _harmless(node, flags):
-                rule = node.op.masked_transpose
+            rule = op.transpose
+            if mask and op.masked_transpose and not _harmless(node, flags):
+                rule = op.masked_transpose
             if rule is None:
-                raise ir.GraphError(f"{node.op.name} has no transpose")
+                raise ir.GraphError(f"{op.name} has no transpose")
             for x, flag, ct in zip(node.inputs, flags, rule(node, cts, flags), strict=True):
                 if flag and ct is not None:
-                    accumulate(x, ct, mask or node.op.selects)
-        found = {x: cotangent(x) for x in x_dots if x is not None}
-    return [None if x is None else found.get(x) for x in x_dots]
+                    accumulate(x, ct, mask or op.selects)
+        for x_dot in x_dots:
+            if x_dot is not None:
+                join(x_dot)
+    return [None if x is None else x_bar.get(x) for x in x_dots]
 
 
 def _linear_nodes(y_dots: Tangents, linear: set[Value]) -> list[tuple[Node, list[bool]]]:
@@ -92,18 +98,20 @@ def _linear_nodes(y_dots: Tangents, linear: set[Value]) -> list[tuple[Node, list
         return []
     first = min(x.node.serial for x in linear)
     seen: set[Node] = set()
-    stack = [y.node for y in y_dots if y is not None]
+    found: list[Node] = []
+    stack = [y for y in y_dots if y is not None]
     while stack:
-        node = stack.pop()
+        node = stack.pop().node
         if node.serial > first and node not in seen:
             seen.add(node)
-            stack.extend([x.node for x in node.inputs])
+            found.append(node)
+            stack.extend(node.inputs)
+    found.sort(key=ir.serial)
     schedule = []
-    for node in sorted(seen, key=ir.serial):
-        flags = [x in linear for x in node.inputs]
-        if any(flags):
+    for node in found:
+        if not linear.isdisjoint(node.inputs):
             linear.update(node.outputs)
-            schedule.append((node, flags))
+            schedule.append((node, [x in linear for x in node.inputs]))
     return schedule
 
 
