@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import autodiff as ad
-
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 if not (BENCH / "comparison").is_dir():
     pytest.skip("bench/ is not part of what is installed", allow_module_level=True)
@@ -25,11 +23,7 @@ scaling: Any = importlib.import_module("scaling")
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in rows])
 def test_agrees_with_the_reference(row: Any) -> None:
     if row.name == "black-scholes":
-        special = pytest.importorskip("scipy.special")
-        try:
-            ad.compile(special.erf)(np.zeros(3))
-        except TypeError as error:
-            pytest.skip(str(error))
+        pytest.importorskip("scipy.special")
     tiny = row.tiny()
     results = tiny.autodiff()(*tiny.arguments)
     rough = any(np.asarray(x).dtype == np.float32 for x in trees.leaves(tiny.arguments))
