@@ -4,9 +4,9 @@
 
 The tile VM and reductions in % of the bandwidth of a plain loop over the same memory; each opcode and superinstruction
 in bytes a cycle, and whole regions beside loops by hand (kernels_opcodes.py, kernels_regions.py).  Products are in
-products.py, vector maths in vector_maths.py.  Peak and bandwidth are measured in the same run, by a small C module
-built into a temporary directory.  Times are processor time and the shortest of many, as the peak's is: on a shared
-machine the others measure the neighbours.
+gemm.py and products.py, vector maths in vector_maths.py.  Peak and bandwidth are measured in the same run, by a small
+C module built into a temporary directory.  Times are processor time and the shortest of many, as the peak's is: on a
+shared machine the others measure the neighbours.
 """
 
 from __future__ import annotations

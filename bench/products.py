@@ -1,9 +1,9 @@
-"""How fast are matrix products and sums, beside what the machine can do and beside NumPy (one thread each)?
+"""How fast are products with a vector and sums, beside what the machine can do and beside NumPy (one thread each)?
 
-    python bench/products.py [--only matrices vectors sums] [--isa avx512] [--quick]
+    python bench/products.py [--only vectors sums] [--isa avx512] [--quick]
 
-Products of matrices in % of the peak of fused multiply-adds.  Products with a vector and sums are bound by memory: in
-GB/s of what they read, and in % of what a plain loop reads of as many bytes.
+They are bound by memory: in GB/s of what they read, and in % of what a plain loop reads of as many bytes.  Products of
+matrices are in gemm.py.
 """
 
 from __future__ import annotations
@@ -15,38 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from gemm import gemm_steps
 from measure import PROBES, Array, Prepared, Timer, build, plans
 
-MATRICES = [(n, n, n) for n in (4, 8, 16, 32, 64, 96, 128, 256, 512, 1024)] + [
-    (128, 256, 784),
-    (128, 10, 128),
-    (64, 128, 64),
-    (64, 10, 64),
-    (13, 7, 5),
-    (33, 17, 65),
-    (33, 65, 17),
-]
 VECTORS = [(16, 16), (64, 64), (200, 100), (500, 3), (1000, 20), (1024, 1024), (4096, 512), (100_000, 30), (1, 10_000)]
 SUMS = [(128, 10), (1000, 30), (64, 512), (300, 300), (4096, 512), (100_000, 10), (2048, 16), (1, 1000)]
 CALL = 2_000_000
 """Multiply-adds in one run, so that the call is not measured."""
-
-
-def gemm_steps(a: Array, b: Array, c: Array, repeat: int) -> Callable[[], object]:
-    """A run of c = a @ b, several times in one run."""
-    plan = plans.Plan()
-    (m, k), n = a.shape, b.shape[1]
-    (a_m, a_k), (b_k, b_n), (c_m, c_n) = (plans.element_strides(x) for x in (a, b, c))
-    strides = [[a_m, 0, a_k], [0, b_n, b_k], [c_m, c_n, 0]]
-    buffers = [plan.input(a.nbytes), plan.input(b.nbytes), plan.output(c.nbytes)]
-    roles = [plans.READ, plans.READ, plans.WRITE]
-    for _ in range(repeat):
-        operands = [
-            plans.Operand(role, buffer, c.dtype.name, s)
-            for role, buffer, s in zip(roles, buffers, strides, strict=True)
-        ]
-        plan.step(plans.lib.AD_GEMM, [m, n, k], operands)
-    return Prepared(plan.to_bytes(), [a, b], [c])
 
 
 def sum_steps(x: Array, out: Array, axis: int, squares: bool, repeat: int) -> Callable[[], object]:
@@ -74,19 +49,6 @@ def read_rate(probes: Any, array: Array) -> float:
 
 def random(shape: tuple[int, ...], dtype: str) -> Array:
     return np.random.default_rng(0).random(shape).astype(dtype)
-
-
-def bench_matrices(probes: Any, timer: Timer, dtype: str) -> None:
-    peak = probes.lib.peak_f32() if dtype == "float32" else probes.lib.peak_f64()
-    print(f"\nproducts of {dtype} matrices, % of the peak of {peak / 1e9:.1f} G multiply-adds/s; NumPy's NN last")
-    print(f"{'m':>6}{'n':>6}{'k':>6}{'NN':>8}{'NT':>8}{'TN':>8}{'NumPy':>8}")
-    for m, n, k in MATRICES:
-        a, b, c = random((m, k), dtype), random((k, n), dtype), np.empty((m, n), dtype)
-        repeat = max(1, CALL // (m * n * k))
-        a_t, b_t = np.ascontiguousarray(a.T).T, np.ascontiguousarray(b.T).T
-        times = [timer(gemm_steps(x, y, c, repeat)) / repeat for x, y in ((a, b), (a, b_t), (a_t, b))]
-        times.append(timer(lambda a=a, b=b, c=c: np.matmul(a, b, out=c)))  # type: ignore[misc]
-        print(f"{m:6}{n:6}{k:6}{''.join(f'{100 * m * n * k / seconds / peak:7.1f}%' for seconds in times)}")
 
 
 def line(what: str, nbytes: int, rate: float, ours: float, theirs: float) -> str:
@@ -127,7 +89,7 @@ def bench_sums(probes: Any, timer: Timer, dtype: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = {"matrices": bench_matrices, "vectors": bench_vectors, "sums": bench_sums}
+    parts = {"vectors": bench_vectors, "sums": bench_sums}
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--isa", choices=plans.isas(), default=plans.isas()[-1])
     parser.add_argument("--quick", action="store_true", help="shorter measurements")

@@ -105,13 +105,16 @@ static const char *argument_fault(const ad_prepared *prepared, const ad_run *run
     return NULL;
 }
 
-/* The place of one product of a batch. */
-static char *product_at(const ad_task *task, const ad_frame *frame, uint32_t i, int64_t batch) {
-    const ad_arg *arg = &task->args[i];
-    int64_t offset = 0;
-    for (uint32_t d = task->rank - 3; d-- > 0; batch /= task->shape[d])
-        offset += batch % task->shape[d] * arg->strides[d];
-    return ad_address(frame, arg) + offset * arg->size;
+/* From one product of a batch to the next: the places of its operands and its indices. */
+static void next_product(const ad_task *task, char *places[3], int64_t *index) {
+    for (uint32_t d = task->rank - 3; d-- > 0; index[d] = 0) {
+        const bool wraps = ++index[d] == task->shape[d];
+        for (int i = 0; i < 3; i++) {
+            const ad_arg *arg = &task->args[i];
+            places[i] += (wraps ? 1 - task->shape[d] : 1) * arg->strides[d] * arg->size;
+        }
+        if (!wraps) return;
+    }
 }
 
 ad_status ad_run_gemm(const ad_task *task, ad_frame *frame) {
@@ -130,12 +133,17 @@ ad_status ad_run_gemm(const ad_task *task, ad_frame *frame) {
         };
     if (gemm.m == 0 || gemm.n == 0) return AD_OK;
     if (gemm.k == 1) gemm.a_k = gemm.b_k = 0; /* no step is taken, so the strides may have been anything */
+    char *places[3];
+    int64_t index[AD_MAX_RANK] = {0};
+    for (int i = 0; i < 3; i++) places[i] = ad_address(frame, &args[i]);
+    void (*product)(const ad_gemm *) = frame->kernels->gemm[args[0].dtype == AD_F64];
     for (int64_t i = 0; i < task->size; i++) {
-        gemm.a = product_at(task, frame, task->by_column ? 1 : 0, i);
-        gemm.b = product_at(task, frame, task->by_column ? 0 : 1, i);
-        gemm.c = product_at(task, frame, 2, i);
-        frame->kernels->gemm[args[0].dtype == AD_F64](&gemm);
+        gemm.a = places[task->by_column ? 1 : 0];
+        gemm.b = places[task->by_column ? 0 : 1];
+        gemm.c = places[2];
+        product(&gemm);
         if (ad_tick(frame, task->cost)) return AD_INTERRUPTED;
+        if (i + 1 < task->size) next_product(task, places, index);
     }
     return AD_OK;
 }

@@ -30,7 +30,8 @@ from native_plans import (
 from autodiff._native import lib
 
 SIZES = [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 50]
-# Through all paths: blocks of m, n and k, strips cut short, packed and unpacked, rows and columns alone.
+# Through all paths: blocks of m, n and k, strips cut short, packed and unpacked, rows and columns alone, narrow ones
+# that are computed as their transposes, in one piece and in several, and rows of a that are pages apart.
 SHAPES = [
     (300, 20, 600),
     (1, 700, 300),
@@ -42,6 +43,12 @@ SHAPES = [
     (14, 2100, 30),
     (128, 256, 784),
     (20, 2500, 300),
+    (300, 290, 500),
+    (1100, 10, 90),
+    (600, 17, 33),
+    (513, 2, 20),
+    (40, 5, 70),
+    (30, 20, 1024),
 ]
 # Products with a vector: (columns, terms) that end everywhere in vectors, in lanes and in chunks.
 VECTORS = [
@@ -164,6 +171,25 @@ def test_the_same_bits_on_fused_sets(m: int, n: int, k: int) -> None:
         if dtype == "float32" and m > 1 and n > 1 and m * n * k < 1_000_000:
             # Rounding twice differs from once by chance, and then in the last bit.
             assert np.mean(results[0] == chain(a, b)) > 0.999
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(300, 290, 500), (260, 530, 70), (128, 10, 128), (33, 17, 65), (9, 9, 9)])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_same_bits_in_pieces(m: int, n: int, k: int, dtype: str, isa: str) -> None:
+    """As threads cut it, but for single rows and columns, which add in another order."""
+    rng = np.random.default_rng(m)
+    for layout in ("rows", "columns"):
+        a, b = (laid_out(x, layout) for x in matrices(m, n, k, dtype))
+        want = multiply(a, b, np.empty((m, n), dtype))
+        rows, columns = ([0, *sorted(2 * rng.integers(1, size // 2, 3)), size] for size in (m, n))
+        got = np.full((m, n), np.nan, dtype)
+        for i, j in product(range(4), range(4)):
+            tall, wide = slice(rows[i], rows[i + 1]), slice(columns[j], columns[j + 1])
+            if min(rows[i + 1] - rows[i], columns[j + 1] - columns[j]) > 1:
+                multiply(a[tall], b[:, wide], got[tall, wide])
+            else:
+                got[tall, wide] = want[tall, wide]
+        np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -16,6 +16,9 @@
  *   lookup_T(table, index)        of a table of 16 entries those that the lanes' lowest four bits name
  *   part64 part32, part_T(n)      the first n lanes, n <= LANES
  *   load_part_T, store_part_T     touch those lanes alone; the others load as zeros
+ *   AD_HALVES                     1: half a vector's arithmetic takes half of the time, and there are, for it alone,
+ *   half_T                          half a vector; lower_T(v) is one,
+ *   fma_half_T, load_half_part_T, store_half_part_T   of parts of at most half of the lanes
  *   stream(to, from)              copy a vector to an aligned place, past the caches if the set can; after all of them
  *   end_stream()                  comes before whoever else may look there
  *

@@ -70,6 +70,30 @@ AD_INLINE vf32 load_part_f32(const float *p, part32 part) { return (vf32)_mm512_
 AD_INLINE void store_part_f64(double *p, vf64 v, part64 part) { _mm512_mask_storeu_pd(p, part, (__m512d)v); }
 AD_INLINE void store_part_f32(float *p, vf32 v, part32 part) { _mm512_mask_storeu_ps(p, part, (__m512)v); }
 
+#define AD_HALVES 1
+typedef double half_f64 __attribute__((vector_size(VBYTES / 2)));
+typedef float half_f32 __attribute__((vector_size(VBYTES / 2)));
+AD_INLINE half_f64 lower_f64(vf64 v) { return (half_f64)_mm512_castpd512_pd256((__m512d)v); }
+AD_INLINE half_f32 lower_f32(vf32 v) { return (half_f32)_mm512_castps512_ps256((__m512)v); }
+AD_INLINE half_f64 fma_half_f64(half_f64 a, half_f64 b, half_f64 c) {
+    return (half_f64)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+AD_INLINE half_f32 fma_half_f32(half_f32 a, half_f32 b, half_f32 c) {
+    return (half_f32)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+AD_INLINE half_f64 load_half_part_f64(const double *p, part64 part) {
+    return (half_f64)_mm256_maskz_loadu_pd((__mmask8)part, p);
+}
+AD_INLINE half_f32 load_half_part_f32(const float *p, part32 part) {
+    return (half_f32)_mm256_maskz_loadu_ps((__mmask8)part, p);
+}
+AD_INLINE void store_half_part_f64(double *p, half_f64 v, part64 part) {
+    _mm256_mask_storeu_pd(p, (__mmask8)part, (__m256d)v);
+}
+AD_INLINE void store_half_part_f32(float *p, half_f32 v, part32 part) {
+    _mm256_mask_storeu_ps(p, (__mmask8)part, (__m256)v);
+}
+
 AD_INLINE void stream(void *to, const void *from) { _mm512_stream_si512(to, _mm512_loadu_si512(from)); }
 AD_INLINE void end_stream(void) { _mm_sfence(); }
 
