@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
+os.environ.setdefault("AUTODIFF_NUM_THREADS", "1")
 
 import cffi
 import numpy.typing as npt
