@@ -233,9 +233,9 @@ ad_status ad_plan_run(const ad_prepared *prepared, const ad_run *run);
 
 const char *ad_status_message(uint32_t status);
 
-/* Threads for runs to share, any number of runs at once: `threads` at most work on one of them, the calling one included.
- * They are started when a step wants them first, and sleep between runs; a forked process starts its own.  Results are
- * the same bits for any number of threads.  NULL: no memory, or no threads. */
+/* Threads for runs to share, any number of runs at once: `threads` at most work on one of them, the calling one
+ * included.  They are started when a step wants them first, and sleep between runs; a forked process starts its own.
+ * Results are the same bits for any number of threads.  NULL: no memory, or no threads. */
 ad_pool *ad_pool_create(uint32_t threads);
 /* When no run uses it any more. */
 void ad_pool_free(ad_pool *pool);

@@ -1,8 +1,9 @@
 /* The thread pool.
  *
  * A thread that has a large step to run posts it as a job, and itself runs one piece of it after the other, as do the
- * pool's helpers that are idle: the next piece is a counter that all of them advance.  Pieces are many more than threads,
- * so that all end at about the same time.  Several runs may have jobs at once; a helper goes to the one with the fewest.
+ * pool's helpers that are idle: the next piece is a counter that all of them advance.  Pieces are many more than a few
+ * threads, so that all end at about the same time.  Several runs may have jobs at once; a helper goes to the one with
+ * the fewest.
  *
  * Helpers are started by the first job that wants them.  Between the steps of a run they watch out for the next one for
  * some microseconds, since to wake a thread takes as long as many a step; after that, and after the run, they sleep.

@@ -17,7 +17,8 @@
 static const double SHARED_FROM = 100e3;
 static const double PIECE_LEAST = 10e3;     /* to begin one takes less than 1 us */
 static const int64_t PIECES_MOST = 64;      /* threads wait for the last one: for a 64th of the step, at most */
-static const uint64_t SHARES_MOST = 4 << 20; /* bytes of all pieces' shares */
+static const int64_t SHARE_MOST = 32 << 10;   /* bytes of columns' shares in a piece of their rows */
+static const uint64_t SHARES_MOST = 16 << 20; /* bytes of all pieces' shares in all reductions */
 static const int64_t GEMM_PIECES = 16;      /* of a product: packing is that much more work */
 static const int64_t GEMM_COLUMNS = 64, GEMM_ROWS = 84; /* whole tiles, of any instruction set and type */
 static const int64_t SLAB = 64;             /* elements of a dimension: whole cache lines, if it is the innermost */
@@ -89,7 +90,7 @@ static void take_shares(const ad_task *task, ad_arg *args, ad_cut *cut, int64_t 
     for (uint32_t i = 0; i < task->n_args; i++) {
         if (args[i].role <= AD_WRITE) continue;
         args[i].share = cut->share;
-        cut->share += (uint64_t)ad_round_up(args[i].whole ? 1 : bytes, AD_VECTOR_MAX);
+        cut->share = sum(cut->share, (uint64_t)ad_round_up(args[i].whole ? 1 : bytes, AD_VECTOR_MAX));
     }
 }
 
@@ -102,8 +103,9 @@ static ad_cut cut_columns(const ad_task *task, ad_arg *args, int64_t most) {
     }
     ad_cut cut = space_of(task->outer, task->rows, task->line);
     const int64_t each = pieces_in(most, task->outer);
-    const int64_t by_rows = aligned_size(task->rows, AD_BLOCK_ROWS, each), by_line = size_of(task->line, task->tile, each);
-    if (pieces_in(task->line, by_line) >= pieces_in(task->rows, by_rows)) {
+    const int64_t by_rows = aligned_size(task->rows, AD_BLOCK_ROWS, each);
+    const int64_t by_line = size_of(task->line, task->tile, each);
+    if (task->line > SHARE_MOST / task->lane || pieces_in(task->line, by_line) >= pieces_in(task->rows, by_rows)) {
         cut.by_length = by_line;
     } else {
         cut.by_lines = by_rows;
@@ -156,8 +158,9 @@ static ad_cut cut_gemm(const ad_task *task, int64_t most) {
     if (task->size >= most) {
         cut.by_lines = size_of(task->size, 1, most);
     } else {
+        const int64_t each = pieces_in(ad_smaller(most, GEMM_PIECES), task->size);
         cut.by_lines = 1;
-        cut.by_length = size_of(cut.length, dim ? GEMM_COLUMNS : GEMM_ROWS, pieces_in(ad_smaller(most, GEMM_PIECES), task->size));
+        cut.by_length = size_of(cut.length, dim ? GEMM_COLUMNS : GEMM_ROWS, each);
         while (cut.length % cut.by_length == 1) cut.by_length++; /* products with a vector have an order of their own */
     }
     return cut;
@@ -166,11 +169,12 @@ static ad_cut cut_gemm(const ad_task *task, int64_t most) {
 /* The longest dimension that is not reduced. */
 static ad_cut cut_slab(const ad_task *task, int64_t most) {
     const uint32_t reduced_end = task->n_outer + task->n_reduced;
-    uint32_t dim = UINT32_MAX;
-    for (uint32_t d = 0; d < task->rank; d++)
-        if ((d < task->n_outer || d >= reduced_end) && (dim == UINT32_MAX || task->shape[d] > task->shape[dim])) dim = d;
-    ad_cut cut = space_of(1, dim == UINT32_MAX ? 1 : task->shape[dim], 1);
-    cut.dim = dim;
+    ad_cut cut = space_of(1, 1, 1);
+    for (uint32_t d = 0; d < task->rank; d++) {
+        if ((d >= task->n_outer && d < reduced_end) || task->shape[d] <= cut.lines) continue;
+        cut.lines = task->shape[d];
+        cut.dim = d;
+    }
     cut.by_lines = size_of(cut.lines, SLAB, most);
     return cut;
 }
@@ -224,7 +228,7 @@ void ad_cut_task(const ad_plan *plan, ad_task *task, ad_arg *args) {
     default: return; /* in an order, or not worth it */
     }
     cut.n = cut.groups * pieces_in(cut.lines, cut.by_lines) * pieces_in(cut.length, cut.by_length);
-    if (cut.n < 2 || (uint64_t)cut.n * cut.share > SHARES_MOST) return;
+    if (cut.n < 2 || product((uint64_t)cut.n, cut.share) > SHARES_MOST) return;
     cut.run = run;
     cut.whole = task->run;
     cut.shares = (uint64_t)ad_round_up((int64_t)task->scratch, AD_VECTOR_MAX);
