@@ -53,13 +53,21 @@ uint64_t ad_work_of(const ad_task *task) {
     return sum(product(n, (uint64_t)task->cost), 1);
 }
 
-/* A thread's time: for an operation of a program, for a multiplication and addition, with data from memory, for an
- * element that is moved.  Programs of cheap operations on data in a cache are faster, vector maths is slower. */
-static double nanoseconds(const ad_task *task) {
+/* By how much a program is more than its number of operations: divisions, roots and vector maths are several each. */
+static double weight_of(const ad_plan *plan, const ad_task *task) {
+    int64_t dear = 0;
+    for (uint32_t i = 0; i < task->step->n_instrs; i++)
+        dear += !strcmp(ad_opcode_numbered(plan->instrs[task->step->instr + i].opcode)->domain, "floating");
+    return 1 + 5 * (double)dear / (double)task->cost;
+}
+
+/* A thread's time: of a program, for each operation a 64th of a nanosecond a byte of its lanes; of products, for each
+ * multiplication and addition, which with a vector is the time of memory; else for each element that is moved. */
+static double nanoseconds(const ad_plan *plan, const ad_task *task) {
     const double work = (double)ad_work_of(task);
     switch (task->step->kind) {
     case AD_MAP:
-    case AD_ROWS: return work / 8;
+    case AD_ROWS: return work * task->lane / 64 * weight_of(plan, task);
     case AD_GEMM: return task->shape[task->rank - 3] > 1 && task->shape[task->rank - 2] > 1 ? work / 32 : work / 4;
     default: return work / 2;
     }
@@ -207,7 +215,7 @@ static bool may_fail_twice(const ad_plan *plan, const ad_task *task) {
 static ad_task_run run_pieces;
 
 void ad_cut_task(const ad_plan *plan, ad_task *task, ad_arg *args) {
-    const double time = nanoseconds(task), from = ad_shared_from() ? (double)ad_shared_from() : SHARED_FROM;
+    const double time = nanoseconds(plan, task), from = ad_shared_from() ? (double)ad_shared_from() : SHARED_FROM;
     int64_t most = ad_pieces_at_most();
     for (uint32_t d = 0; d < task->rank; d++)
         if (task->shape[d] == 0) return;
