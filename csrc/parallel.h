@@ -6,9 +6,9 @@
 
 #include <stdbool.h>
 
-/* Bytes of scratch that each of a pool's threads has: as much as a product of matrices takes on any instruction set.
- * Steps that need more are not shared. */
-enum { AD_POOL_SCRATCH = 4 << 20 };
+/* Bytes of scratch that each of a pool's threads has: twice what a product of matrices takes on any instruction set, as
+ * what is never touched costs nothing.  Steps that need more are not shared. */
+enum { AD_POOL_SCRATCH = 8 << 20 };
 
 /* Runs piece `i`; `scratch` is the calling thread's own or that of one of the pool's. */
 typedef void ad_piece_run(void *work, int64_t i, char *scratch);
