@@ -21,6 +21,7 @@ from autodiff.tensor import Tensor
 if TYPE_CHECKING:
     from autodiff import optim, special, testing
     from autodiff.testing import check_grads
+    from autodiff.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
@@ -28,11 +29,13 @@ __all__ = [
     "Tensor",
     "check_grads",
     "compile",
+    "get_num_threads",
     "grad",
     "jvp",
     "load",
     "numpy",
     "optim",
+    "set_num_threads",
     "special",
     "stop_gradient",
     "testing",
@@ -40,11 +43,13 @@ __all__ = [
     "vjp",
 ]
 
+_LATER = {"check_grads": "testing", "get_num_threads": "threads", "set_num_threads": "threads"}
+
 
 def __getattr__(name: str) -> Any:
     """What is imported when it is first asked for."""
-    if name == "check_grads":
-        return importlib.import_module("autodiff.testing").check_grads
+    if name in _LATER:
+        return getattr(importlib.import_module(f"autodiff.{_LATER[name]}"), name)
     if name in ("optim", "special", "testing"):
         return importlib.import_module(f"autodiff.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -105,7 +105,7 @@ def info() -> None:
     print(f"autodiff          {ad.__version__}")
     chosen, available = ffi.string(lib.ad_isa_selected()).decode(), ", ".join(instruction_sets())
     print(f"instruction set   {chosen} (available: {available})")
-    print("threads           1 for each call; calls from several threads run at once")
+    print(f"threads           {ad.get_num_threads()} at most for each call (processors: {lib.ad_processors()})")
     print(f"Python            {platform.python_version()} on {platform.system()} {platform.machine()}")
     print(f"NumPy             {np.__version__}")
     print(f"cffi              {metadata.version('cffi')}")

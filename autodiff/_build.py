@@ -21,6 +21,7 @@ FLAGS = [
     "-fno-trapping-math",
     "-fvisibility=hidden",
     "-Wno-psabi",
+    "-pthread",
     "-g0",  # debug information would be most of the wheel; AUTODIFF_CFLAGS=-g asks for it
 ]
 
@@ -55,4 +56,5 @@ ffibuilder.set_source(
     depends=files(HEADERS),
     include_dirs=["csrc"],
     extra_compile_args=FLAGS + shlex.split(os.environ.get("AUTODIFF_CFLAGS", "")),
+    extra_link_args=["-pthread"],
 )

@@ -20,6 +20,7 @@ class Caller:
         inputs: tuple[_Spec, ...],
         outputs: tuple[_Spec, ...],
         workspace: int,
+        pool: int,
         host: int,
         poll: int,
         context: int,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autodiff import ir
+from autodiff import ir, threads
 from autodiff._caller import Bound, Caller
 from autodiff._native import ffi, lib
 from autodiff.callbacks import pending
@@ -136,6 +136,7 @@ class Executable:
             inputs=tuple([(*x[:2], _is_number(x), self.donated.get(i, -1)) for i, x in enumerate(self.inputs)]),
             outputs=tuple([(*y[:2], False, donors.get(j, -1)) for j, y in enumerate(self.outputs)]),
             workspace=self.workspace,
+            pool=_address(threads.pool()) if lib.ad_plan_shared(self._prepared) else 0,
             host=_address(lib._host) if callbacks else 0,
             poll=_address(lib._poll) if callbacks or self.work > _POLL_FROM_WORK else 0,
             context=_address(handle),

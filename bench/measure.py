@@ -14,6 +14,7 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
 os.environ.pop("OPENBLAS_CORETYPE", None)  # it and the next make NumPy slower or faster than users have it
 os.environ.pop("OPENBLAS_L2_SIZE", None)
+os.environ.setdefault("AUTODIFF_NUM_THREADS", "1")
 
 import cffi
 import numpy.typing as npt

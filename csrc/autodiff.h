@@ -196,10 +196,11 @@ typedef struct ad_run {
     void *const *outputs;      /* an output may be the very memory of an input only where the plan's maker arranged it */
     void *workspace;           /* 64-byte aligned, ad_plan_workspace bytes, one concurrent run each */
     uint64_t workspace_size;
-    ad_pool *pool;             /* NULL: the calling thread alone; no other value is accepted yet */
+    ad_pool *pool;             /* whose threads help with large steps; NULL: the calling thread alone */
     uint64_t max_work;         /* refuse plans of more work than this; 0: no limit */
     int (*host)(void *context, uint32_t function, const void *const *inputs, void *const *outputs);
-    int (*poll)(void *context); /* called about every 20 ms; not 0: stop.  May be NULL, as may host without host steps */
+    int (*poll)(void *context); /* called about every 20 ms; not 0: stop.  May be NULL, as may host without host steps.
+                                   Both are called by the calling thread alone. */
     void *context;
     ad_error *error; /* may be NULL */
 } ad_run;
@@ -221,6 +222,9 @@ uint64_t ad_plan_workspace(const ad_prepared *prepared);
 /* An upper bound of the elementary operations of a run; saturates at UINT64_MAX. */
 uint64_t ad_plan_work(const ad_prepared *prepared);
 
+/* How many of the steps are large enough for several threads; where it is 0 a run has no use for a pool. */
+uint64_t ad_plan_shared(const ad_prepared *prepared);
+
 /* The instruction set the plan was prepared for. */
 const char *ad_plan_isa(const ad_prepared *prepared);
 
@@ -228,6 +232,18 @@ const char *ad_plan_isa(const ad_prepared *prepared);
 ad_status ad_plan_run(const ad_prepared *prepared, const ad_run *run);
 
 const char *ad_status_message(uint32_t status);
+
+/* Threads for runs to share, any number of runs at once: `threads` at most work on one of them, the calling one
+ * included.  They are started when a step wants them first, and sleep between runs; a forked process starts its own.
+ * Results are the same bits for any number of threads.  NULL: no memory, or no threads. */
+ad_pool *ad_pool_create(uint32_t threads);
+/* When no run uses it any more. */
+void ad_pool_free(ad_pool *pool);
+uint32_t ad_pool_size(const ad_pool *pool);
+/* Any time: runs that are going on take notice at their next step. */
+ad_status ad_pool_resize(ad_pool *pool, uint32_t threads);
+/* How many processors this thread may run on. */
+uint32_t ad_processors(void);
 
 /* The i-th tile opcode, or NULL past the last one. */
 const ad_opcode *ad_opcode_at(uint32_t i);
@@ -244,6 +260,9 @@ const char *ad_superop_at(uint32_t i);
  * many bytes a register's tile has: a multiple of 256 up to 4096, or 0 for what suits the program.  Results are the same
  * bits. */
 ad_status ad_tiles_select(uint32_t superops, uint32_t bytes);
+/* The same of how plans loaded from now on are cut for several threads: steps that take a thread so many nanoseconds,
+ * as is estimated, and into how many pieces at most; 0 for what suits.  Results are the same bits. */
+void ad_pieces_select(uint64_t nanoseconds, uint32_t pieces);
 /* How many loops the plan's MAPs run on a tile; fewer than their instrs where there are superinstructions. */
 uint64_t ad_plan_ops(const ad_prepared *prepared);
 

@@ -126,3 +126,14 @@ ad_status ad_tiles_select(uint32_t superops, uint32_t bytes) {
     atomic_store(&tile_bytes, bytes);
     return AD_OK;
 }
+
+static _Atomic uint64_t shared_from;
+static _Atomic uint32_t pieces_at_most;
+
+uint64_t ad_shared_from(void) { return atomic_load(&shared_from); }
+int64_t ad_pieces_at_most(void) { return atomic_load(&pieces_at_most); }
+
+void ad_pieces_select(uint64_t nanoseconds, uint32_t pieces) {
+    atomic_store(&shared_from, nanoseconds);
+    atomic_store(&pieces_at_most, pieces);
+}

@@ -142,6 +142,7 @@ typedef struct ad_arg {
     bool position;   /* ROWS: its register holds positions along the row ... */
     uint32_t line;   /* ... for the user's source line of this number */
     bool whole;      /* ROWS: it reduces all that its register ever holds */
+    uint64_t share;  /* of a reduction: where in a piece's share its own is */
 } ad_arg;
 
 /* --- SCALARS: numbers in a table, each in a slot of one lane --- */
@@ -188,6 +189,22 @@ typedef struct ad_task ad_task;
 typedef struct ad_rows ad_rows;
 typedef ad_status ad_task_run(const ad_task *task, ad_frame *frame);
 
+/* Part of a task: lines [from, to), and of each the elements [low, high).  What these are the task's kind says. */
+typedef struct ad_part {
+    int64_t from, to, low, high;
+    char *shares; /* where its shares are to go of reductions that other parts have shares in; NULL: there are none */
+} ad_part;
+
+/* How a task is cut into parts for several threads (pieces.c): its space is `groups` of `lines` of `length` elements, a
+ * piece has `by_lines` and `by_length` of these. */
+typedef struct ad_cut {
+    ad_task_run *run, *whole; /* a part, or all of the task; all of it */
+    int64_t n;                /* pieces; 0: it is not cut */
+    int64_t groups, lines, length, by_lines, by_length;
+    uint32_t dim;             /* GEMM, COPY, ARG_REDUCE: the dimension that is cut */
+    uint64_t shares, share;   /* where in the scratch the pieces leave their shares, and how many bytes each; 0: none */
+} ad_cut;
+
 /* A step, prepared: dimensions of size 1 are gone, and those that every operand walks as one are merged. */
 struct ad_task {
     ad_task_run *run;
@@ -218,6 +235,7 @@ struct ad_task {
     ad_scalars *scalars; /* SCALARS: a block of memory of its own */
     const ad_rows *program; /* ROWS */
 
+    ad_cut cut;
     uint64_t scratch; /* bytes */
 };
 
@@ -251,12 +269,21 @@ struct ad_frame {
     int64_t patience; /* work until the clock is next looked at */
     int64_t deadline; /* when to poll, in the clock's nanoseconds */
     ad_error error;
+    bool entered;     /* the pool, at the time it calls `entry` */
+    uint32_t entry;
+
+    /* Of one piece of a step that is shared: */
+    const ad_part *part;            /* NULL: all of the step */
+    int64_t piece;                  /* its number */
+    const _Atomic int64_t *failed;  /* the first piece that failed so far: later ones may stop */
+    bool helps;                     /* it runs on a thread of the pool's */
 };
 
 struct ad_kernels {
     const char *name;
     int64_t vector; /* bytes */
     ad_task_run *map, *rows, *copy, *gather, *scatter, *arg_reduce, *iota, *scalars;
+    ad_task_run *join; /* MAP, ROWS: the results of reductions that pieces have left their shares of */
     void (*gemm[2])(const ad_gemm *); /* f32, f64 */
     uint64_t (*gemm_scratch)(int64_t m, int64_t n, int64_t k, uint32_t itemsize);
     ad_op_run *const *ops[AD_N_LANES];                        /* by lane, then opcode */
@@ -298,6 +325,8 @@ const ad_kernels *ad_kernels_selected(void);
 const ad_opcode *ad_opcode_numbered(uint32_t number);
 bool ad_superops_selected(void);
 int64_t ad_tile_selected(void);
+uint64_t ad_shared_from(void);   /* nanoseconds; 0: what suits */
+int64_t ad_pieces_at_most(void); /* 0: what suits */
 
 /* The role that a row_sum, row_max or row_min has inside its program; 0: it is another opcode. */
 static inline uint32_t ad_row_reduction(uint32_t opcode) {
@@ -308,6 +337,10 @@ extern const ad_kernels ad_kernels_base;
 #if defined(__x86_64__)
 extern const ad_kernels ad_kernels_avx2, ad_kernels_avx512;
 #endif
+
+/* pieces.c: an upper bound of a task's elementary operations; how it is cut, once all else about it is known. */
+uint64_t ad_work_of(const ad_task *task);
+void ad_cut_task(const ad_plan *plan, ad_task *task, ad_arg *args);
 
 /* plan.c */
 ad_task_run ad_run_gemm, ad_run_host;

@@ -1,7 +1,9 @@
 /* Loading and running plans. */
 #define _POSIX_C_SOURCE 200112L /* clock_gettime, posix_memalign */
 #include "kernels.h"
+#include "parallel.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -55,6 +57,12 @@ uint64_t ad_plan_workspace(const ad_prepared *prepared) { return arena_bytes(pre
 
 uint64_t ad_plan_work(const ad_prepared *prepared) { return prepared->work; }
 
+uint64_t ad_plan_shared(const ad_prepared *prepared) {
+    uint64_t n = 0;
+    for (uint64_t i = 0; i < prepared->plan.header->steps.count; i++) n += prepared->tasks[i].cut.n > 0;
+    return n;
+}
+
 uint64_t ad_plan_ops(const ad_prepared *prepared) {
     uint64_t n = 0;
     for (uint64_t i = 0; i < prepared->plan.header->steps.count; i++) n += prepared->tasks[i].n_ops;
@@ -71,7 +79,8 @@ static int64_t now(void) {
 
 bool ad_poll(ad_frame *frame) {
     frame->patience = PATIENCE;
-    if (!frame->run->poll) return false;
+    if (frame->failed && atomic_load_explicit(frame->failed, memory_order_relaxed) < frame->piece) return true;
+    if (!frame->run->poll || frame->helps) return false;
     int64_t time = now();
     if (time < frame->deadline) return false;
     bool stop = frame->run->poll(frame->run->context) != 0;
@@ -89,7 +98,6 @@ ad_status ad_fail(ad_frame *frame, ad_status status, uint32_t line, int64_t deta
 static const char *argument_fault(const ad_prepared *prepared, const ad_run *run) {
     const ad_plan_header *header = prepared->plan.header;
     uint64_t workspace = ad_plan_workspace(prepared);
-    if (run->pool) return "a pool is not supported yet";
     if (run->workspace_size < workspace) return "the workspace is too small";
     if (workspace && !run->workspace) return "the workspace is missing";
     if (workspace && (uintptr_t)run->workspace % AD_VECTOR_MAX) return "the workspace is not aligned to 64 bytes";
@@ -103,6 +111,15 @@ static const char *argument_fault(const ad_prepared *prepared, const ad_run *run
         if (buffer->kind == AD_OUTPUT && !run->outputs[buffer->index]) return "an output is missing";
     }
     return NULL;
+}
+
+/* The places of a product's operands and its indices in the batch, that of number `at`. */
+static void first_product(const ad_task *task, const ad_frame *frame, int64_t at, char *places[3], int64_t *index) {
+    for (int i = 0; i < 3; i++) places[i] = ad_address(frame, &task->args[i]);
+    for (uint32_t d = task->rank - 3; d-- > 0; at /= task->shape[d]) {
+        index[d] = at % task->shape[d];
+        for (int i = 0; i < 3; i++) places[i] += index[d] * task->args[i].strides[d] * task->args[i].size;
+    }
 }
 
 /* From one product of a batch to the next: the places of its operands and its indices. */
@@ -131,19 +148,23 @@ ad_status ad_run_gemm(const ad_task *task, ad_frame *frame) {
             .m = gemm.n, .n = gemm.m, .k = gemm.k, .a_m = gemm.b_n, .a_k = gemm.b_k,
             .b_k = gemm.a_k, .b_n = gemm.a_m, .c_m = args[2].strides[n], .scratch = frame->scratch,
         };
-    if (gemm.m == 0 || gemm.n == 0) return AD_OK;
+    if (gemm.m == 0 || gemm.n == 0 || task->size == 0) return AD_OK;
     if (gemm.k == 1) gemm.a_k = gemm.b_k = 0; /* no step is taken, so the strides may have been anything */
+    int64_t *cut = task->cut.dim == 0 ? &gemm.m : &gemm.n;
+    const ad_part all = {.to = task->size, .high = *cut}, *part = frame->part ? frame->part : &all;
+    const int64_t size = args[0].size, from_m = cut == &gemm.m ? part->low : 0, from_n = part->low - from_m;
+    *cut = part->high - part->low;
     char *places[3];
-    int64_t index[AD_MAX_RANK] = {0};
-    for (int i = 0; i < 3; i++) places[i] = ad_address(frame, &args[i]);
+    int64_t index[AD_MAX_RANK];
     void (*product)(const ad_gemm *) = frame->kernels->gemm[args[0].dtype == AD_F64];
-    for (int64_t i = 0; i < task->size; i++) {
-        gemm.a = places[task->by_column ? 1 : 0];
-        gemm.b = places[task->by_column ? 0 : 1];
-        gemm.c = places[2];
+    first_product(task, frame, part->from, places, index);
+    for (int64_t i = part->from; i < part->to; i++) {
+        gemm.a = places[task->by_column ? 1 : 0] + from_m * gemm.a_m * size;
+        gemm.b = places[task->by_column ? 0 : 1] + from_n * gemm.b_n * size;
+        gemm.c = places[2] + (from_m * gemm.c_m + from_n) * size;
         product(&gemm);
-        if (ad_tick(frame, task->cost)) return AD_INTERRUPTED;
-        if (i + 1 < task->size) next_product(task, places, index);
+        if (ad_tick(frame, gemm.m * gemm.n * (gemm.k ? gemm.k : 1))) return AD_INTERRUPTED;
+        if (i + 1 < part->to) next_product(task, places, index);
     }
     return AD_OK;
 }
@@ -186,6 +207,7 @@ ad_status ad_plan_run(const ad_prepared *prepared, const ad_run *run) {
         frame.scratch = run->workspace ? (char *)run->workspace + arena_bytes(prepared) : NULL;
         if (run->poll) frame.deadline = now() + POLL_NS;
         status = run_tasks(prepared, &frame);
+        if (frame.entered) ad_pool_leave(run->pool, frame.entry);
     }
     if (run->error) {
         frame.error.status = status;

@@ -16,16 +16,6 @@ static const int64_t BARE_BYTES = 16 << 10;    /* of a tile that no op touches *
 
 static int64_t common_divisor(int64_t a, int64_t b) { return b ? common_divisor(b, a % b) : a; }
 
-static uint64_t saturating(uint64_t a, uint64_t b) {
-    uint64_t sum;
-    return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
-}
-
-static uint64_t saturating_product(uint64_t a, uint64_t b) {
-    uint64_t result;
-    return __builtin_mul_overflow(a, b, &result) ? UINT64_MAX : result;
-}
-
 ad_lane ad_lane_of(uint32_t dtype, uint32_t bytes) {
     switch (dtype) {
     case AD_U8: return AD_LANE_U8;
@@ -350,25 +340,6 @@ static ad_status make_task(ad_maker *m, ad_task *task, const ad_step *step) {
     }
 }
 
-/* An upper bound of a task's elementary operations. */
-static uint64_t work_of(const ad_task *task) {
-    const int64_t *shape = task->shape;
-    uint64_t n = 1;
-    switch (task->step->kind) {
-    case AD_HOST: return 1;
-    case AD_GATHER:
-    case AD_SCATTER_ADD:
-    case AD_SCATTER_SET:
-        n = saturating_product((uint64_t)shape[0], (uint64_t)shape[1] + task->n_args);
-        if (task->step->kind == AD_GATHER) return saturating(n, 1);
-        return saturating(n, (uint64_t)ad_product(shape, 1, task->rank) + 1);
-    case AD_GEMM: n = (uint64_t)task->size; break;
-    default: /* what is kept counts also where nothing is reduced */
-        for (uint32_t d = 0; d < task->rank; d++) n *= (uint64_t)(shape[d] ? shape[d] : 1);
-    }
-    return saturating(saturating_product(n, (uint64_t)task->cost), 1);
-}
-
 ad_status ad_prepare(ad_prepared *prepared) {
     const ad_plan *plan = &prepared->plan;
     const ad_plan_header *header = plan->header;
@@ -406,13 +377,16 @@ ad_status ad_prepare(ad_prepared *prepared) {
                   .values = values};
     for (size_t i = 0; i < n_steps; i++) {
         ad_task *task = &prepared->tasks[i];
+        ad_arg *taken = m.args;
         ad_status status = make_task(&m, task, &plan->steps[i]);
         if (status != AD_OK) {
             free(values);
             return status;
         }
+        ad_cut_task(plan, task, taken);
         if (task->scratch > prepared->scratch) prepared->scratch = task->scratch;
-        prepared->work = saturating(prepared->work, work_of(task));
+        const uint64_t work = ad_work_of(task);
+        prepared->work = work < UINT64_MAX - prepared->work ? prepared->work + work : UINT64_MAX;
     }
     free(values);
     return AD_OK;

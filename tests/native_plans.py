@@ -72,6 +72,21 @@ def tiles_selected(superops: bool, nbytes: int = 0) -> Iterator[None]:
         lib.ad_tiles_select(True, 0)
 
 
+_pools: list[Any] = [ffi.NULL]
+
+
+@contextmanager
+def shared(threads: int, pieces: int) -> Iterator[None]:
+    """Plans are loaded with every step cut into so many pieces at most that can be cut, and run on so many threads."""
+    lib.ad_pieces_select(1, pieces)
+    _pools.append(lib.ad_pool_create(threads))
+    try:
+        yield
+    finally:
+        lib.ad_pool_free(_pools.pop())
+        lib.ad_pieces_select(0, 0)
+
+
 def superop_trees() -> list[Any]:
     """Each superinstruction as nested tuples (opcode, operand ...); letters are its operands."""
 
@@ -306,7 +321,7 @@ def run(
     args.size = ffi.sizeof("ad_run")
     args.inputs, args.outputs = pointers_in, pointers_out
     args.workspace, args.workspace_size = ffi.cast("void *", workspace.ctypes.data), workspace.nbytes
-    args.max_work, args.context, args.error = max_work, handle, error
+    args.max_work, args.context, args.error, args.pool = max_work, handle, error, _pools[-1]
     if callbacks and callbacks.host:
         args.host = _host
     if callbacks and callbacks.poll:

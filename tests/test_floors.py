@@ -17,7 +17,7 @@ FLOORS = [
     ["passes"],
     ["plan"],
     ["lower"],
-    ["callbacks"],
+    ["callbacks", "threads"],
     ["executable"],
     ["evaluate"],
     ["numpy"],

@@ -14,6 +14,7 @@ LATER = {
     "lower": "likewise",
     "plan": "likewise",
     "executable": "likewise",
+    "threads": "likewise",
     "evaluate": "with the first value that is asked for",
     "binding": "with the first executable that is bound",
     "optim": "when it is asked for",

@@ -775,7 +775,6 @@ def test_the_run_has_to_fit_the_plan() -> None:
     assert "outputs are missing" in attempt(outputs=ffi.NULL)
     assert "input is missing" in attempt(inputs=nothing)
     assert "output is missing" in attempt(outputs=nothing)
-    assert "pool" in attempt(pool=ffi.cast("ad_pool *", start))
     args.size = 8
     assert lib.ad_plan_run(prepared, args) == lib.AD_ERROR_ARGUMENT
 

@@ -45,7 +45,7 @@ OURS, BOUND = PEERS[0], PEERS[-1]
 RIVALS = PEERS[1:-1]
 """One pass in C solves nothing: it bounds what can be reached."""
 
-THREADS = ("OPENBLAS", "OMP", "MKL", "NUMEXPR", "NUMBA")
+THREADS = ("AUTODIFF", "OPENBLAS", "OMP", "MKL", "NUMEXPR", "NUMBA")
 UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE")
 """Would change which of its kernels OpenBLAS uses, to NumPy's disadvantage; or have modules compiled at each import."""
 

@@ -88,17 +88,18 @@ static bool read_specs(Caller *self, PyObject *avals) {
 }
 
 PyDoc_STRVAR(caller_doc,
-             "Caller(*, run, prepared, keep, fail, inputs, outputs, workspace, host, poll, context, releases)\n--\n\n"
+             "Caller(*, run, prepared, keep, fail, inputs, outputs, workspace, pool, host, poll, context, releases)\n--\n\n"
              "A prepared plan as a function of arrays; functions and what C owns are given as addresses.");
 
 static PyObject *caller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"run",       "prepared", "keep", "fail",    "inputs",   "outputs",
-                            "workspace", "host",     "poll", "context", "releases", NULL};
-    unsigned long long run, prepared, workspace, host, poll, context;
+    static char *names[] = {"run",  "prepared", "keep", "fail",    "inputs",   "outputs", "workspace",
+                            "pool", "host",     "poll", "context", "releases", NULL};
+    unsigned long long run, prepared, workspace, pool, host, poll, context;
     PyObject *keep, *fail, *inputs, *outputs;
     int releases;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KKOOO!O!KKKKp", names, &run, &prepared, &keep, &fail, &PyTuple_Type,
-                                     &inputs, &PyTuple_Type, &outputs, &workspace, &host, &poll, &context, &releases))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KKOOO!O!KKKKKp", names, &run, &prepared, &keep, &fail, &PyTuple_Type,
+                                     &inputs, &PyTuple_Type, &outputs, &workspace, &pool, &host, &poll, &context,
+                                     &releases))
         return NULL;
     PyObject *avals = PySequence_Concat(inputs, outputs);
     Caller *self = avals ? PyObject_GC_New(Caller, type) : NULL;
@@ -112,6 +113,7 @@ static PyObject *caller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     self->pattern = (ad_run){
         .size = sizeof(ad_run),
         .workspace_size = workspace,
+        .pool = (ad_pool *)(uintptr_t)pool,
         .host = (int (*)(void *, uint32_t, const void *const *, void *const *))(uintptr_t)host,
         .poll = (int (*)(void *))(uintptr_t)poll,
         .context = (void *)(uintptr_t)context,
