@@ -71,18 +71,23 @@ REFLECTED = [f"{name}, x < 0" for name in GAMMA]
 """Of negative arguments in ulp of the larger of f(x) and f(1 - x), from which it comes and which may all but cancel."""
 
 BOUNDS = dict.fromkeys(EXACT, Bound(0.9, 0.95)) | {
+    "log2": Bound(1.1, 1.05),
+    "log10": Bound(1.0, 1.1),
+    "sin": Bound(0.95, 0.97),
+    "cos": Bound(0.95, 0.97),
     "tan": Bound(1.1, 1.1),
-    "arcsinh": Bound(1.2, 1.25),
+    "arcsinh": Bound(1.2, 1.3),
     "arccosh": Bound(1.1, 1.1),
     "arctanh": Bound(1.1, 1.2),
     "tanh": Bound(1.2, 0.95),
-    "cbrt": Bound(0.51, 0.51),
+    "cbrt": Bound(0.75, 0.76),
+    "hypot": Bound(1.2, 1.2),
     "pow": Bound(1.0, 0.57),
     "erf": Bound(1.0, 0.95),
     "erfc": Bound(0.9, 1.0),
     "lgamma": Bound(1.6, 1.8),
     "digamma": Bound(2.2, 1.9),  # without fma; 1.4 with it
-    "trigamma": Bound(1.7, 1.7),
+    "trigamma": Bound(1.8, 1.8),
     "lgamma, x < 0": Bound(3, 1),
     "digamma, x < 0": Bound(3.5, 1),
     "trigamma, x < 0": Bound(5, 1),
@@ -236,13 +241,15 @@ def points_64(name: str) -> Array:
         negative = -np.abs(u) if name == "log1p" else np.abs(u)
         return np.concatenate([positive, negative])
     if name in ("arcsin", "arccos", "arctanh"):
-        inside = np.concatenate([u, small, 2 - near[near >= 1], near[near < 1], around(0.5), around(0.25), 0.5 + u / 99])
+        edges = [around(0.5), around(0.25), 0.5 + u / 99]
+        inside = np.concatenate([u, small, 2 - near[near >= 1], near[near < 1], *edges])
         return np.concatenate([inside, -inside])
     if name in ("arctan", "arcsinh", "cbrt"):
         edges = [around(e) for e in (0.25, 0.5, 0.75, 1.0, 4 / 3, 2.0, 4.0, 1e9, 1e18, 1e150, 1e160, 8.0, 27.0)]
         return np.concatenate([scales, powers, -powers, near, 1 + 3 * u, *edges])
     if name == "arccosh":
-        return np.concatenate([near[near >= 1], 1 + np.abs(scales), powers[powers >= 1], *map(around, (1.5, 2.0, 1e155))])
+        edges = [around(1.5), around(2.0), around(1e155)]
+        return np.concatenate([near[near >= 1], 1 + np.abs(scales), powers[powers >= 1], *edges])
     if name.startswith(tuple(GAMMA)):
         if name in REFLECTED:
             return np.concatenate([-np.abs(scales[:1200]), -np.abs(small[small > -0.5])])
