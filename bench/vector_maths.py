@@ -1,4 +1,4 @@
-"""Vector maths in nanoseconds an element, beside NumPy (SciPy for erf) and glibc's libmvec in vectors of one width.
+"""Vector maths in nanoseconds an element, beside NumPy or SciPy and glibc's libmvec in vectors of one width.
 
     python bench/vector_maths.py [--isa avx512] [--quick]
 
@@ -21,7 +21,17 @@ import numpy as np
 
 from measure import Array, Prepared, Timer, build, plans
 
-FUNCTIONS = ["exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "erfc", "sqrt", "pow"]
+# fmt: off
+FUNCTIONS = [
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin", "arccos", "arctan",
+    "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "sigmoid", "sqrt", "cbrt", "hypot", "pow",
+    "erf", "erfc", "lgamma", "digamma",
+]
+# fmt: on
+BINARY = ["pow", "arctan2", "hypot"]
+ELSEWHERE = {"pow": "power", "sigmoid": "expit", "lgamma": "gammaln"}
+"""What NumPy or SciPy call a function."""
+
 LIBMVEC = """
 static void libmvec_f64(void *function, int arity, const double *x, const double *y, double *out, long n);
 static void libmvec_f32(void *function, int arity, const float *x, const float *y, float *out, long n);
@@ -34,7 +44,11 @@ N = 1 << 14
 
 def domain(name: str) -> Array:
     u = np.random.default_rng(0).random(N)
-    return {"log": 10 * u + 0.1, "log1p": 5 * u - 0.9, "pow": 10 * u + 0.1, "sqrt": 10 * u}.get(name, 10 * u - 5)
+    if name in ("log", "log2", "log10", "pow", "lgamma", "digamma"):
+        return 10 * u + 0.1
+    if name in ("arcsin", "arccos", "arctanh"):
+        return 1.98 * u - 0.99
+    return {"log1p": 5 * u - 0.9, "sqrt": 10 * u, "arccosh": 10 * u + 1}.get(name, 10 * u - 5)
 
 
 def here(name: str, arguments: list[Array], out: Array) -> Callable[[], object]:
@@ -47,7 +61,8 @@ def here(name: str, arguments: list[Array], out: Array) -> Callable[[], object]:
 
 
 def in_numpy(name: str, arguments: list[Array], out: Array) -> Callable[[], object] | None:
-    function = getattr(np, {"pow": "power"}.get(name, name), None)
+    name = ELSEWHERE.get(name, name)
+    function = getattr(np, name, None)
     if function is None:
         try:
             function = getattr(importlib.import_module("scipy.special"), name)
@@ -59,7 +74,7 @@ def in_numpy(name: str, arguments: list[Array], out: Array) -> Callable[[], obje
 def in_libmvec(loops: Any, isa: str, name: str, arguments: list[Array], out: Array) -> Callable[[], object] | None:
     letter, width = ABI[isa]
     suffix, loop = ("f", "libmvec_f32") if out.itemsize == 4 else ("", "libmvec_f64")
-    symbol = f"_ZGV{letter}N{width // out.itemsize}{'v' * len(arguments)}_{name}{suffix}"
+    symbol = f"_ZGV{letter}N{width // out.itemsize}{'v' * len(arguments)}_{name.replace('arc', 'a')}{suffix}"
     try:
         function = ctypes.CDLL("libmvec.so.1")[symbol]
     except (OSError, AttributeError):
@@ -74,11 +89,12 @@ def in_libmvec(loops: Any, isa: str, name: str, arguments: list[Array], out: Arr
 def row(name: str, dtype: str, loops: Any, isa: str, timer: Timer) -> list[float]:
     """Nanoseconds an element: here, NumPy, libmvec; NaN where there is none."""
     arguments = [domain(name).astype(dtype)]
-    if name == "pow":
+    if name in BINARY:
         arguments.append(np.random.default_rng(1).uniform(-2, 2, N).astype(dtype))
     out = np.empty(N, dtype)
     works = [here(name, arguments, out), in_numpy(name, arguments, out), in_libmvec(loops, isa, name, arguments, out)]
-    return [math.nan if work is None else 1e9 * timer(work) / N for work in works]
+    times = iter(timer.rivals([work for work in works if work is not None]))
+    return [math.nan if work is None else 1e9 * next(times) / N for work in works]
 
 
 def main() -> None:
@@ -90,13 +106,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, plans.isa_selected(options.isa):
         loops = build("libmvec", options.isa, directory, LIBMVEC, ["libmvec.inc"])
         print(f"Vector maths, ns an element; instruction set {options.isa}, one thread")
-        print(f"{'':8}{'float64':>9}{'NumPy':>9}{'libmvec':>9}{'float32':>12}{'NumPy':>9}{'libmvec':>9}")
+        print(f"{'':9}{'float64':>9}{'NumPy':>9}{'libmvec':>9}{'float32':>12}{'NumPy':>9}{'libmvec':>9}")
         rows = []
         for name in FUNCTIONS:
             cells = [row(name, dtype, loops, options.isa, timer) for dtype in ("float64", "float32")]
             rows.append([*cells[0], *cells[1]])
             texts = [["" if math.isnan(c) else f"{c:.2f}" for c in half] for half in cells]
-            print(f"{name:8}" + "   ".join("".join(f"{t:>9}" for t in half) for half in texts))
+            print(f"{name:9}" + "   ".join("".join(f"{t:>9}" for t in half) for half in texts))
     times = np.array(rows)
     for j, what in ((1, "float64, NumPy"), (2, "float64, libmvec"), (4, "float32, NumPy"), (5, "float32, libmvec")):
         ratios = times[:, j] / times[:, j // 3 * 3]

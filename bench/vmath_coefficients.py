@@ -100,19 +100,20 @@ def table(name: str, form: Format, rows: Sequence[Sequence[mp.mpf]]) -> None:
 def piecewise(name: str, form: Format, f: Function, pieces: Sequence[Piece], degree: int) -> None:
     """Print a function on 16 intervals as f(origin) + t * polynomial(t), t = x - origin.
 
-    Rows: the origins, f(origin), what rounding it lost, the polynomial's coefficients from the lowest.  Where f(origin)
-    is 0, x takes its place: there f(x) = x + x * polynomial(x).
+    Rows: the origins, f(origin), what rounding it lost, the polynomial's coefficients from the lowest.  Where an odd
+    function's origin is 0, x takes its place: there f(x) = x + x * polynomial(x).
     """
     columns, bounds = [], []
-    for low, origin, high in pieces:
+    for low, wanted, high in pieces:
+        origin = form.round(wanted)
         value = f(origin)
-        linear = mp.mpf(0) if value else mp.mpf(1)
+        linear = mp.mpf(0) if origin else mp.mpf(1)
 
         def rest(t: mp.mpf, c: mp.mpf = origin, value: mp.mpf = value, linear: mp.mpf = linear) -> mp.mpf:
             return ((f(c + t) - value) / t if abs(t) > mp.mpf("1e-12") else mp.diff(f, c)) - linear
 
         def weight(t: mp.mpf, c: mp.mpf = origin) -> mp.mpf:
-            return abs(t) / f(c + t) + TINY if c + t else mp.mpf(1)
+            return abs(t / f(c + t)) + TINY if f(c + t) else mp.mpf(1)
 
         coefficients, worst = remez(rest, weight, low - origin, high - origin, degree)
         lost = value - form.round(value)
@@ -210,6 +211,108 @@ def logarithms() -> None:
     polynomial("LOG_POW_SHORT", F64, log_rest, lambda f: abs(f) + TINY, low, high, 4)
 
 
+# ---- sinh, cosh, arctanh, arcsin, arctan, cbrt ----------------------------------------------------------------------
+
+
+def hyperbolic() -> None:
+    edge = (mp.log(2) / 2 * (1 + mp.mpf(2) ** -15)) ** 2
+
+    def sinh_rest(z: mp.mpf) -> mp.mpf:
+        return mp.fsum(z**i / mp.factorial(2 * i + 3) for i in range(30))
+
+    def cosh_rest(z: mp.mpf) -> mp.mpf:
+        return mp.fsum(z**i / mp.factorial(2 * i + 2) for i in range(30))
+
+    def arctanh_rest(z: mp.mpf) -> mp.mpf:
+        return mp.fsum(z**i / (3 + 2 * i) for i in range(80))
+
+    for form, degree in ((F64, 4), (F32, 2)):
+        print("\n/* (sinh x - x) / x^3 and (cosh x - 1) / x^2, in x^2 on |x| <= ln(2)/2 */")
+        polynomial("SINH", form, sinh_rest, lambda z: z + TINY, 0, edge, degree)
+        polynomial("COSH", form, cosh_rest, lambda z: z + TINY, 0, edge, degree)
+    print("\n/* (arctanh x - x) / x^3 in x^2 on |x| <= 0.28 */")
+    polynomial("ATANH", F64, arctanh_rest, lambda z: z + TINY, 0, mp.mpf("0.0784"), 8)
+    polynomial("ATANH", F32, arctanh_rest, lambda z: z + TINY, 0, mp.mpf("0.0784"), 3)
+
+
+def inverses_of_circular() -> None:
+    def arcsin_rest(z: mp.mpf) -> mp.mpf:
+        x = mp.sqrt(z)
+        return series(lambda z: (mp.asin(x) - x) / (x * z), lambda z: mp.mpf(1) / 6 + 3 * z / 40)(z)
+
+    def arctan_rest(z: mp.mpf) -> mp.mpf:
+        return mp.fsum((-1) ** (i + 1) * z**i / (3 + 2 * i) for i in range(60))
+
+    print("\n/* (arcsin x - x) / x^3 in x^2 on |x| <= 1/2 */")
+    polynomial("ASIN", F64, arcsin_rest, lambda z: z + TINY, 0, mp.mpf("0.25"), 12)
+    polynomial("ASIN", F32, arcsin_rest, lambda z: z + TINY, 0, mp.mpf("0.25"), 5)
+    print("\n/* (arctan x - x) / x^3 in x^2 on |x| <= 1/4 */")
+    polynomial("ATAN", F64, arctan_rest, lambda z: z + TINY, 0, mp.mpf("0.0625"), 7)
+    polynomial("ATAN", F32, arctan_rest, lambda z: z + TINY, 0, mp.mpf("0.0625"), 3)
+    print("\n/* arctan of 0, 1/2, 1; pi/2 less these; pi less these; pi/2 and these; and what rounding lost */")
+    first = [mp.mpf(0), mp.atan(mp.mpf("0.5")), mp.pi / 4, mp.mpf(0)]
+    axes = [*first, *(mp.pi / 2 - x for x in first), *(mp.pi - x for x in first), *(mp.pi / 2 + x for x in first)]
+    for form in (F64, F32):
+        table("ATAN_TABLE", form, [axes, [x - form.round(x) for x in axes]])
+
+
+def roots() -> None:
+    low, high = mp.sqrt(mp.mpf("0.5")) - 1 - mp.mpf(2) ** -20, mp.sqrt(2) - 1 + mp.mpf(2) ** -20
+    print("\n/* (1 + x)^(-1/3) on sqrt(1/2) <= 1 + x <= sqrt(2) */")
+    for form, degree in ((F64, 5), (F32, 3)):
+        polynomial("CBRT", form, lambda x: (1 + x) ** (-mp.mpf(1) / 3), lambda x: mp.mpf(1), low, high, degree)
+
+
+# ---- lgamma, digamma, trigamma -------------------------------------------------------------------------------------
+
+
+def gammas() -> None:
+    """Pieces are quarters of the binades from 1/2 to 8, in the order of the last bits of their exponents."""
+    edges = [mp.mpf(2) ** (i // 4) * (1 + mp.mpf(i % 4) / 4) for i in (*range(4, 12), *range(-4, 4))]
+    widths = [mp.mpf(2) ** (i // 4 - 2) for i in (*range(4, 12), *range(-4, 4))]
+
+    def pieces(*zeros: mp.mpf) -> list[Piece]:
+        """With origins in their centres or, next to a zero of the function, there."""
+        found = []
+        for low, width in zip(edges, widths, strict=True):
+            near = [z for z in zeros if low <= z <= low + width or abs(low - z) < mp.mpf("0.05")]
+            found.append((low, near[0] if near else low + width / 2, low + width))
+        return found
+
+    def stirling(z: mp.mpf) -> mp.mpf:
+        if not z:
+            return mp.mpf(1) / 12
+        x = 1 / mp.sqrt(z)
+        return x * (mp.loggamma(x) - (x - mp.mpf("0.5")) * mp.log(x) + x - mp.log(2 * mp.pi) / 2)
+
+    def digamma_rest(z: mp.mpf) -> mp.mpf:
+        if not z:
+            return mp.mpf(1) / 12
+        x = 1 / mp.sqrt(z)
+        return x * x * (mp.log(x) - 1 / (2 * x) - mp.digamma(x))
+
+    def trigamma_rest(z: mp.mpf) -> mp.mpf:
+        if not z:
+            return mp.mpf(1) / 6
+        x = 1 / mp.sqrt(z)
+        return x**3 * (mp.polygamma(1, x) - 1 / x - z / 2)
+
+    zero = mp.findroot(mp.digamma, 1.46)
+    print("\n/* log gamma and its first two derivatives on quarters of binades, from 2 on and then from 1/2 to 2 */")
+    for form, degree in ((F64, 13), (F32, 6)):
+        piecewise("LGAMMA", form, mp.loggamma, pieces(mp.mpf(1), mp.mpf(2)), degree)
+        piecewise("DIGAMMA", form, mp.digamma, pieces(zero), degree)
+        piecewise("TRIGAMMA", form, lambda x: mp.polygamma(1, x), pieces(), degree)
+    print("\n/* x (log gamma x - (x - 1/2) log x + x - log(2 pi)/2), x^2 (log x - 1/(2 x) - digamma x) and")
+    print(" * x^3 (trigamma x - 1/x - 1/(2 x^2)), in 1/x^2 for x >= 8 */")
+    last = mp.mpf(1) / 64
+    polynomial("LGAMMA_FAR", F64, stirling, lambda z: mp.mpf(1) / 64, 0, last, 4)
+    polynomial("LGAMMA_FAR_SHORT", F64, stirling, lambda z: mp.mpf(1) / 64, 0, last, 1)
+    for form, degree in ((F64, 5), (F32, 2)):
+        polynomial("DIGAMMA_FAR", form, digamma_rest, lambda z: z + TINY, 0, last, degree)
+        polynomial("TRIGAMMA_FAR", form, trigamma_rest, lambda z: z + TINY, 0, last, degree)
+
+
 # ---- sin, cos ------------------------------------------------------------------------------------------------------
 
 
@@ -249,6 +352,10 @@ def main() -> None:
     logarithms()
     circular()
     error_functions()
+    hyperbolic()
+    inverses_of_circular()
+    roots()
+    gammas()
 
 
 if __name__ == "__main__":

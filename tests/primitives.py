@@ -15,10 +15,12 @@ from autodiff.ir import DTYPES, FLOAT64, Array, Aval, Dtype, Op, Value
 # fmt: off
 NAMES = [
     "argument", "constant", "full", "iota", "add", "sub", "mul", "div", "neg", "pow", "sqrt", "abs", "sign",
-    "maximum", "minimum", "scale", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "erfc", "eq", "ne",
-    "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "logical_not", "select", "convert",
-    "stop_gradient", "identity", "broadcast", "reshape", "transpose", "slice", "pad", "concatenate", "reduce_sum",
-    "reduce_max", "reduce_min", "argmax", "argmin", "gather", "scatter_add", "scatter_set", "dot_general", "host",
+    "maximum", "minimum", "scale", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "erfc", "exp2",
+    "log2", "log10", "tan", "sinh", "cosh", "arcsin", "arccos", "arctan", "arctan2", "arcsinh", "arccosh",
+    "arctanh", "cbrt", "hypot", "sigmoid", "lgamma", "digamma", "trigamma", "eq", "ne", "lt", "le", "gt", "ge",
+    "logical_and", "logical_or", "logical_xor", "logical_not", "select", "convert", "stop_gradient", "identity",
+    "broadcast", "reshape", "transpose", "slice", "pad", "concatenate", "reduce_sum", "reduce_max", "reduce_min",
+    "argmax", "argmin", "gather", "scatter_add", "scatter_set", "dot_general", "host",
 ]
 # fmt: on
 """Every primitive, so that none can quietly vanish, nor one appear without samples."""
@@ -102,8 +104,12 @@ def elementwise_samples(op: Op, rng: np.random.Generator) -> Iterator[Sample]:
 
 def in_domain(name: str, arrays: list[Array]) -> list[Array]:
     """Operands where the function is defined and smooth."""
-    if name in ("sqrt", "log"):
+    if name in ("sqrt", "log", "log2", "log10"):
         return [np.abs(arrays[0])]
+    if name in ("arccosh", "lgamma", "digamma", "trigamma"):
+        return [np.abs(arrays[0]) + arrays[0].dtype.type(2.2)]  # beyond the zeros, where the oracles lose their bits
+    if name in ("arcsin", "arccos", "arctanh"):
+        return [arrays[0] / arrays[0].dtype.type(1.5)]
     if name == "log1p":
         return [np.abs(arrays[0]) - arrays[0].dtype.type(0.5)]
     if name == "pow":

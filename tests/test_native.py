@@ -105,6 +105,8 @@ def test_opcode(name: str, dtype: str, n: int) -> None:
     args = [numbers(t, n, seed=i) for i, t in enumerate(types)]
     if name == "int_pow":
         args[1] = np.abs(args[1] % 40).astype(dtype)
+    if name in ("lgamma", "digamma", "trigamma"):  # beyond the zeros, where the oracles lose their bits
+        args = [np.abs(args[0]) + args[0].dtype.type(2.2)]
     out = np.empty(n, result)
     reads = [(a, t) for a, t in zip(args, types, strict=True)]
     last = len(reads)

@@ -208,18 +208,20 @@ def test_outer(x: Any) -> None:
     check(np.subtract.outer, np.arange(3), x.astype(np.int64))
 
 
-@pytest.mark.parametrize("name", ["erf", "erfc"])
+@pytest.mark.parametrize("name", ["erf", "erfc", "expit", "log_expit", "softplus", "gammaln", "digamma"])
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "bool"])
-def test_error_functions(name: str, dtype: str) -> None:
+def test_special_functions(name: str, dtype: str) -> None:
     """SciPy's ufuncs by NumPy's protocol, and those of `autodiff.special` on tensors and arrays."""
-    theirs = getattr(pytest.importorskip("scipy.special"), name)
-    ours = getattr(ad.special, name)
+    special, ours = pytest.importorskip("scipy.special"), getattr(ad.special, name)
+    if not hasattr(special, name):
+        pytest.skip("this SciPy is too old")
+    theirs = getattr(special, name)
     x = np.array([[-3, -0.0, 0.0], [0.25, 1.5, 7]]).astype(dtype)
     want = theirs(x)
     lazily = (theirs(ad.Tensor(x)).value, ours(ad.Tensor(x)).value)
     for got in (*lazily, ours(x), ad.compile(theirs)(x), ad.compile(ours)(x)):
         assert got.dtype == want.dtype
-        np.testing.assert_array_max_ulp(got, want, 2)
+        np.testing.assert_array_max_ulp(got, want, 4)  # SciPy's own errors among them
     assert isinstance(ours(x), np.ndarray)
     assert isinstance(ours(0.5), np.float64)
 
@@ -233,8 +235,8 @@ def test_error_functions_of_constants_in_a_trace() -> None:
 
 def test_other_ufuncs_of_scipy_are_refused() -> None:
     special = pytest.importorskip("scipy.special")
-    with pytest.raises(TypeError, match="gammaln is not supported"):
-        special.gammaln(ad.Tensor(1.0))
+    with pytest.raises(TypeError, match="gamma is not supported"):
+        special.gamma(ad.Tensor(1.0))
 
 
 def test_a_ufunc_called_erf_need_not_be_scipys() -> None:

@@ -10,6 +10,8 @@ from against_numpy import check, dtypes, finite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import autodiff as ad
+
 sides = st.integers(0, 3)
 shapes = st.lists(sides, max_size=4).map(tuple)
 
@@ -69,3 +71,12 @@ def test_dot_with_numbers(data: Any) -> None:
     check(lambda t: (np.dot(t, number), np.dot(number, t), np.inner(t, 2)), x)
     check(lambda t: t.dot(np.arange(3)), x)
     check(lambda t: t @ 2, x)
+
+
+@pytest.mark.parametrize(
+    "shapes", [((0, 3, 4), (0, 4, 5)), ((2, 0, 3, 4), (2, 0, 4, 5)), ((0, 3, 4), (4, 5)), ((0, 4), (4, 5))]
+)
+def test_no_products_at_all(shapes: Any) -> None:
+    a, b = (np.ones(shape) for shape in shapes)
+    got = ad.compile(np.matmul)(a, b)
+    assert got.shape == np.matmul(a, b).shape

@@ -82,7 +82,7 @@ REFUSED: list[tuple[Callable[..., Any], type[Exception], str]] = [
     (lambda v: np.meen(v) if hasattr(np, "meen") else np.nanmean(v), TypeError, r"np\.nanmean.*near it: np\.mean"),
     (lambda v: np.linalg.norm(v), TypeError, r"np\.linalg\.norm.*np\.sqrt"),
     (lambda v: np.fft.fft(v), TypeError, r"np\.fft\.fft.*not supported"),
-    (lambda v: np.arctan(v), TypeError, r"np\.arctan.*not supported"),
+    (lambda v: np.spacing(v), TypeError, r"np\.spacing.*not supported"),
     (lambda v: np.modf(v), TypeError, r"np\.modf.*not supported"),
     (lambda v: v // 2, TypeError, r"np\.floor_divide.*not supported"),
     (lambda v: divmod(v, 2), TypeError, r"np\.divmod.*not supported"),

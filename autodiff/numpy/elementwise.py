@@ -27,7 +27,7 @@ from autodiff.numpy.promotion import (
     shape_of,
 )
 from autodiff.numpy.registry import known, unsupported
-from autodiff.ops import arithmetic, logic, transcendental
+from autodiff.ops import arithmetic, gamma, logic, transcendental
 from autodiff.ops.logic import convert, select
 
 Loop = Callable[..., Value]
@@ -35,7 +35,23 @@ Loop = Callable[..., Value]
 LOOPS: dict[np.ufunc, tuple[Loop, Loop | None]] = {}
 """Loops of each ufunc: for numbers, and for bool where that differs (None: NumPy's resolution avoids bool)."""
 
-SCIPY: dict[str, Loop] = {"erf": transcendental.erf, "erfc": transcendental.erfc}
+
+
+def softplus(x: Value) -> Value:
+    """log(1 + e^x)."""
+    return arithmetic.maximum(x, x.full_like(0)) + transcendental.log1p(transcendental.exp(-arithmetic.abs(x)))
+
+
+SCIPY: dict[str, Loop] = {
+    "erf": transcendental.erf,
+    "erfc": transcendental.erfc,
+    "expit": transcendental.sigmoid,
+    "log_expit": lambda x: -softplus(-x),
+    "softplus": softplus,
+    "gammaln": gamma.lgamma,
+    "digamma": gamma.digamma,
+    "psi": gamma.digamma,
+}
 """Loops of the ufuncs of scipy.special, by name: it is not imported here, but may come with a call."""
 
 
@@ -87,13 +103,31 @@ loop(np.fabs)(arithmetic.abs)
 loop(np.sign)(arithmetic.sign)
 loop(np.sqrt)(arithmetic.sqrt)
 loop(np.power, np.float_power)(arithmetic.pow)
-loop(np.exp)(transcendental.exp)
-loop(np.expm1)(transcendental.expm1)
-loop(np.log)(transcendental.log)
-loop(np.log1p)(transcendental.log1p)
-loop(np.sin)(transcendental.sin)
-loop(np.cos)(transcendental.cos)
-loop(np.tanh)(transcendental.tanh)
+for _ufunc, _function in (
+    (np.exp, transcendental.exp),
+    (np.exp2, transcendental.exp2),
+    (np.expm1, transcendental.expm1),
+    (np.log, transcendental.log),
+    (np.log2, transcendental.log2),
+    (np.log10, transcendental.log10),
+    (np.log1p, transcendental.log1p),
+    (np.sin, transcendental.sin),
+    (np.cos, transcendental.cos),
+    (np.tan, transcendental.tan),
+    (np.arcsin, transcendental.arcsin),
+    (np.arccos, transcendental.arccos),
+    (np.arctan, transcendental.arctan),
+    (np.arctan2, transcendental.arctan2),
+    (np.sinh, transcendental.sinh),
+    (np.cosh, transcendental.cosh),
+    (np.tanh, transcendental.tanh),
+    (np.arcsinh, transcendental.arcsinh),
+    (np.arccosh, transcendental.arccosh),
+    (np.arctanh, transcendental.arctanh),
+    (np.cbrt, transcendental.cbrt),
+    (np.hypot, transcendental.hypot),
+):
+    loop(_ufunc)(_function)
 loop(np.equal, on_bool=_negated(logic.logical_xor))(logic.eq)
 loop(np.not_equal, on_bool=logic.logical_xor)(logic.ne)
 loop(np.less, on_bool=lambda a, b: logic.logical_and(_not(a), b))(logic.lt)
@@ -134,24 +168,6 @@ def reciprocal(x: Value) -> Value:
     if not is_float(x.dtype):
         raise TypeError(f"np.reciprocal is supported on floats only, not on {x.dtype.name}: write 1 / x")
     return 1 / x
-
-
-@loop(np.sinh)
-def sinh(x: Value) -> Value:
-    # (exp(x) - exp(-x)) / 2 without cancellation near 0 and without overflow before its time
-    up, down = transcendental.expm1(x * 0.5), transcendental.expm1(x * -0.5)
-    return (up * 0.5) * (up + 2) - (down * 0.5) * (down + 2)
-
-
-@loop(np.cosh)
-def cosh(x: Value) -> Value:
-    up, down = transcendental.exp(x * 0.5), transcendental.exp(x * -0.5)
-    return (up * 0.5) * up + (down * 0.5) * down
-
-
-@loop(np.tan)
-def tan(x: Value) -> Value:
-    return transcendental.sin(x) / transcendental.cos(x)
 
 
 @loop(np.degrees, np.rad2deg)

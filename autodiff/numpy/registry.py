@@ -42,12 +42,6 @@ def implements(*functions: Callable[..., Any] | None, views: bool = False) -> Ca
 NEAR = {
     "prod": "np.exp(np.sum(np.log(x))) for positive x",
     "cumsum": "np.sum of slices, or a product with a triangular matrix",
-    "cbrt": "x ** (1 / 3)",
-    "log2": "np.log(x) / np.log(2)",
-    "log10": "np.log(x) / np.log(10)",
-    "exp2": "2.0 ** x",
-    "arctan": "an integral or a series of your own",
-    "hypot": "np.sqrt(x * x + y * y)",
     "nonzero": "np.where(mask, a, b), whose shape does not depend on the data",
     "argwhere": "np.where(mask, a, b), whose shape does not depend on the data",
     "unique": "np.unique of the data, outside",

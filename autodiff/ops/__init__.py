@@ -1,5 +1,15 @@
 """The closed set of primitives, a file a family; `autodiff.ir.OPS` has them by name."""
 
-from autodiff.ops import arithmetic, contraction, host, indexing, logic, reduction, structure, transcendental
+from autodiff.ops import arithmetic, contraction, gamma, host, indexing, logic, reduction, structure, transcendental
 
-__all__ = ["arithmetic", "contraction", "host", "indexing", "logic", "reduction", "structure", "transcendental"]
+__all__ = [
+    "arithmetic",
+    "contraction",
+    "gamma",
+    "host",
+    "indexing",
+    "logic",
+    "reduction",
+    "structure",
+    "transcendental",
+]
