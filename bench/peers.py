@@ -1,9 +1,10 @@
 """Is this library fast, beside others and beside NumPy code written by hand?
 
-    python bench/peers.py [--rows rosenbrock-10 mlp] [--peers autodiff jax] [--seconds 1] [--timeout 25] [--out results]
+    python bench/peers.py [--rows rosenbrock-10 mlp] [--peers autodiff jax] [--seconds 1] [--timeout 25] [--threads 1]
+                          [--out results]
 
-Each row is a problem: value and gradient, NumPy arrays in and out (conversions count), one thread each, all on one
-core.  Each peer solves it in a process of its own; the processes take turns in rounds, so that noise hits all alike,
+Each row is a problem: value and gradient, NumPy arrays in and out (conversions count), --threads each, all on as many
+cores.  Each peer solves it in a process of its own; the processes take turns in rounds, so that noise hits all alike,
 and what is printed are medians.  Every peer's results are compared with a computation in double precision.
 
 Peers that are not installed are left out and named.  `pip install autodiff-compiled[peers]` gets them; with matplotlib
@@ -35,15 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--peers", nargs="+", choices=methods, default=methods, metavar="PEER", help=", ".join(methods))
     parser.add_argument("--seconds", type=float, default=1.0, help="to run each peer in each row")
     parser.add_argument("--timeout", type=float, default=25.0, help="seconds until a first result at most")
+    parser.add_argument("--threads", type=int, default=1, help="of each peer")
     parser.add_argument("--out", type=Path, help="directory for JSON, Markdown and a plot")
     options = parser.parse_args(arguments)
 
     wanted = [peer for peer in PEERS if peer.method in {OURS.method, BOUND.method, *options.peers}]
     peers = [peer for peer in wanted if peer.installed]
-    described = report.about(peers, [peer for peer in wanted if not peer.installed])
+    described = report.about(peers, [peer for peer in wanted if not peer.installed], options.threads)
     described["limits"] = "; ".join(f"{name} {rate}" for name, rate in limits().items())
     results = [
-        compare(row, peers, options.seconds, options.timeout, progress(row.name))
+        compare(row, peers, options.seconds, options.timeout, options.threads, progress(row.name))
         for row in ROWS
         if row.name in options.rows
     ]

@@ -103,6 +103,7 @@ static ad_status check_gemm(const ad_checker *at) {
     const ad_operand *a = &at->operands[0], *b = &at->operands[1], *c = &at->operands[2];
     REQUIRE(is_floating(a->dtype) && a->dtype == b->dtype && a->dtype == c->dtype, 0,
             "a product's dtypes are not one floating dtype");
+    REQUIRE(!(at->shape[k] >> 56), 0, "a product's sums are too long"); /* the scratch of all terms has a size */
     CHECK(ad_check_operand(at, 0, false, n, n + 1));
     CHECK(ad_check_operand(at, 1, false, m, m + 1));
     CHECK(ad_check_operand(at, 2, true, k, k + 1));

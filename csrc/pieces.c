@@ -220,7 +220,7 @@ void ad_cut_task(const ad_plan *plan, ad_task *task, ad_arg *args) {
     for (uint32_t d = 0; d < task->rank; d++)
         if (task->shape[d] == 0) return;
     if (time < from || task->scratch > AD_POOL_SCRATCH || may_fail_twice(plan, task)) return;
-    if (!most) most = time / PIECE_LEAST < (double)PIECES_MOST ? (int64_t)(time / PIECE_LEAST) : PIECES_MOST;
+    if (!most) most = time / PIECE_LEAST < (double)PIECES_MOST ? ad_larger(1, (int64_t)(time / PIECE_LEAST)) : PIECES_MOST;
     ad_cut cut;
     ad_task_run *run = task->run;
     switch (task->step->kind) {

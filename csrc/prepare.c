@@ -276,6 +276,16 @@ static void make_map(ad_maker *m, ad_task *task, const ad_step *step) {
 
 /* --- the other kinds --- */
 
+/* For a product, and for a narrow piece of it, which may be computed the other way round. */
+static uint64_t scratch_of_product(const ad_maker *m, int64_t rows, int64_t columns, int64_t depth, uint32_t size) {
+    const int64_t narrow = 64; /* of no instruction set are narrow pieces wider */
+    uint64_t whole = m->kernels->gemm_scratch(rows, columns, depth, size);
+    uint64_t high = m->kernels->gemm_scratch(rows, ad_smaller(columns, narrow), depth, size);
+    uint64_t wide = m->kernels->gemm_scratch(ad_smaller(rows, narrow), columns, depth, size);
+    uint64_t piece = high > wide ? high : wide;
+    return whole > piece ? whole : piece;
+}
+
 static void make_gemm(ad_maker *m, ad_task *task, const ad_step *step) {
     const int64_t *shape = m->plan->dims + step->shape;
     uint32_t rank = step->rank;
@@ -287,8 +297,8 @@ static void make_gemm(ad_maker *m, ad_task *task, const ad_step *step) {
     task->size = ad_product(shape, 0, rank - 3); /* how many products */
     task->cost = rows * columns * (depth ? depth : 1);
     task->by_column = columns > 1 && args[2].strides[rank - 2] != 1; /* then c's transpose is computed */
-    task->scratch = task->by_column ? m->kernels->gemm_scratch(columns, rows, depth, args[0].size)
-                                    : m->kernels->gemm_scratch(rows, columns, depth, args[0].size);
+    task->scratch = task->by_column ? scratch_of_product(m, columns, rows, depth, args[0].size)
+                                    : scratch_of_product(m, rows, columns, depth, args[0].size);
     task->run = ad_run_gemm;
 }
 

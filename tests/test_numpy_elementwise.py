@@ -226,6 +226,33 @@ def test_special_functions(name: str, dtype: str) -> None:
     assert isinstance(ours(0.5), np.float64)
 
 
+@pytest.mark.parametrize("x", [0.0, -0.0, 1e-9, -1e-9, 3.0, -3.0, 800.0, -800.0])
+def test_softplus_is_smooth(x: float) -> None:
+    """Where its branches meet, too."""
+    e = np.exp(-abs(x))
+    slope, bend = (1 if x > 0 else e) / (1 + e), e / (1 + e) ** 2
+    forms: list[Any] = [ad.special.softplus, lambda x: -ad.special.log_expit(-x)]
+    forms += [lambda x: np.logaddexp(x, 0.0), lambda x: np.logaddexp(0.0, x)]
+    for softplus in forms:
+        np.testing.assert_allclose(ad.grad(softplus)(x), slope, rtol=1e-14)
+        np.testing.assert_allclose(ad.grad(ad.grad(softplus))(x), bend, rtol=1e-13)
+        np.testing.assert_allclose(ad.jvp(ad.grad(softplus), (x,), (1.0,))[1], bend, rtol=1e-13)
+
+
+def test_logaddexp_of_equal_numbers_and_infinities() -> None:
+    f = ad.compile(ad.grad(lambda a, b: np.sum(np.logaddexp(a, b)), argnums=(0, 1)))
+    a, b = np.array([1.0, -np.inf, np.inf, 2.0]), np.array([1.0, 3.0, 3.0, -np.inf])
+    np.testing.assert_array_equal(np.array(f(a, b)), [[0.5, 0, 1, 1], [0.5, 1, 0, 0]])
+    with np.errstate(all="ignore"):
+        check(np.logaddexp, np.array([np.inf, -np.inf, np.nan, 1.0]), np.array([np.inf, -np.inf, 1.0, np.nan]))
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_derivative_of_arctan2_at_any_scale(scale: float) -> None:
+    by_a, by_b = ad.grad(np.arctan2, argnums=(0, 1))(3 * scale, 4 * scale)
+    np.testing.assert_allclose([by_a * scale, by_b * scale], [4 / 25, -3 / 25], rtol=1e-14)
+
+
 def test_error_functions_of_constants_in_a_trace() -> None:
     x = np.linspace(-1, 1, 5)
     value, gradient = ad.value_and_grad(lambda v: np.sum(ad.special.erf(x) * ad.special.erf(v)))(x)

@@ -288,6 +288,18 @@ def test_strides_of_single_elements(size: int) -> None:
     assert np.array_equal(products, np.outer(numbers, numbers))
 
 
+@pytest.mark.parametrize("depth", [2**61 - 2**59 + 512, 2**61, 2**63 - 1])
+def test_sums_whose_scratch_has_no_size(depth: int) -> None:
+    """Beside an arena of nearly all there is, the bytes of the workspace would be few again."""
+    plan = Plan()
+    a, b, c = plan.input(8), plan.input(8), plan.output(8)
+    operands = [Operand(READ, a, "float64", [0] * 4), Operand(READ, b, "float64", [0] * 4)]
+    plan.step(lib.AD_GEMM, [0, 1, 1, depth], [*operands, Operand(WRITE, c, "float64", [0] * 4)])
+    plan.arena_size = 2**62 - 64
+    with pytest.raises(PlanError, match="too long"):
+        load(plan.to_bytes())
+
+
 def test_garbage() -> None:
     rng = random.Random(0)
     header = PLANS["map_plan"][: HEADER.itemsize]

@@ -198,6 +198,17 @@ def test_an_interrupt_stops_all_threads(n: int) -> None:
 # --- how many threads ---
 
 
+def test_short_steps_are_shared_if_told_to() -> None:
+    """From any time on, in as many pieces as suit: one, if they are that short."""
+    function, x = ad.compile(lambda x: (np.sum(x * x), np.sin(x), x @ x)), np.arange(25.0).reshape(5, 5)
+    want = function(x)
+    lib.ad_pieces_select(1, 0)
+    try:
+        assert all(same_bits(a, b) for a, b in zip(function.lower(x)(x), want, strict=True))
+    finally:
+        lib.ad_pieces_select(0, 0)
+
+
 def test_the_number_of_threads() -> None:
     before = ad.get_num_threads()
     try:

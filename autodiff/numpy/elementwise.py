@@ -38,8 +38,13 @@ LOOPS: dict[np.ufunc, tuple[Loop, Loop | None]] = {}
 
 
 def softplus(x: Value) -> Value:
-    """log(1 + e^x)."""
-    return arithmetic.maximum(x, x.full_like(0)) + transcendental.log1p(transcendental.exp(-arithmetic.abs(x)))
+    """log(1 + e^x).
+
+    Either branch is the whole function, so that derivatives are right at 0 too, which those of |x| would not be.
+    """
+    positive, zero = x > 0, x.full_like(0)
+    rest = transcendental.log1p(transcendental.exp(select(positive, -x, x)))
+    return select(positive, x, zero) + rest
 
 
 SCIPY: dict[str, Loop] = {
@@ -182,9 +187,10 @@ def radians(x: Value) -> Value:
 
 @loop(np.logaddexp)
 def logaddexp(a: Value, b: Value) -> Value:
-    larger = arithmetic.maximum(a, b)
-    distance = select(logic.eq(a, b), a.full_like(0), -arithmetic.abs(a - b))  # equal infinities are 0 apart
-    return larger + transcendental.log1p(transcendental.exp(distance))
+    first = a > b  # by branches as in softplus
+    same_infinity = logic.logical_and(logic.eq(a, b), logic.eq(arithmetic.abs(a), a.full_like(math.inf)))
+    distance = select(same_infinity, a.full_like(0), select(first, b - a, a - b))
+    return select(first, a, b) + transcendental.log1p(transcendental.exp(distance))
 
 
 @loop(np.fmax)

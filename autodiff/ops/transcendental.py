@@ -27,6 +27,12 @@ def _slope_of_erf(x: Value) -> Value:
     return 2 / math.sqrt(math.pi) * exp(-(x * x))
 
 
+def _over_square(x: Value, a: Value, b: Value) -> Value:
+    """Divide by a^2 + b^2, whose squares might overflow or underflow."""
+    h = hypot(a, b)
+    return x / h / h
+
+
 def _sigmoid(x: Any) -> Any:
     """NumPy has none."""
     small = np.exp(-np.fabs(x))
@@ -54,7 +60,7 @@ arctan = _function("arctan", np.arctan, lambda t, y, x: t / (1 + x * x))
 arctan2 = _function(
     "arctan2",
     np.arctan2,
-    (lambda t, y, a, b: t * (b / (a * a + b * b)), lambda t, y, a, b: t * -(a / (a * a + b * b))),
+    (lambda t, y, a, b: t * _over_square(b, a, b), lambda t, y, a, b: t * -_over_square(a, a, b)),
     arity=2,
 )
 

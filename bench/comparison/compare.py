@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -44,16 +43,17 @@ class Result:
     figures: dict[str, Figures]  # by the peer's title
 
 
-def compare(row: Row, peers: Sequence[Peer], seconds: float, timeout: float, say: Callable[[str], Any]) -> Result:
+def compare(
+    row: Row, peers: Sequence[Peer], seconds: float, timeout: float, threads: int, say: Callable[[str], Any]
+) -> Result:
     """Each peer runs for `seconds`, in rounds with the others; one that has no result after `timeout` is given up."""
-    core = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     figures = {peer.title: Figures(peer.title) for peer in peers}
     result = Result(row.name, row.title, row.run_goal, row.first_goal, figures)
     able = [peer for peer in peers if hasattr(row, peer.method)]
     for peer in peers:
         if peer not in able:
             figures[peer.title].note = "cannot express it"
-    workers = [Worker(row, peer, core) for peer in able]
+    workers = [Worker(row, peer, threads) for peer in able]
     try:
         live = [worker for worker in workers if _answered(worker.answer(START), figures[worker.peer.title])]
         for worker in live[:]:

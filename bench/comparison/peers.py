@@ -1,4 +1,4 @@
-"""Who is compared, and the settings that give each one thread."""
+"""Who is compared, and the settings that give each so many threads."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE")
 """Would change which of its kernels OpenBLAS uses, to NumPy's disadvantage; or have modules compiled at each import."""
 
 
-def settings(scratch: str) -> dict[str, str]:
+def settings(scratch: str, threads: int = 1) -> dict[str, str]:
     """The environment of processes that are measured; `scratch` is a new directory for compilers' caches."""
     kept = {name: value for name, value in os.environ.items() if name not in UNSET}
-    return kept | {f"{name}_NUM_THREADS": "1" for name in THREADS} | {
+    return kept | {f"{name}_NUM_THREADS": str(threads) for name in THREADS} | {
         "PYTHONPYCACHEPREFIX": scratch,  # a source tree may have no bytecode yet, where what is installed has
         "JAX_ENABLE_X64": "1",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}",
         "PYTENSOR_FLAGS": f"base_compiledir={scratch}",
         "NUMBA_CACHE_DIR": scratch,
         "TORCHINDUCTOR_CACHE_DIR": scratch,

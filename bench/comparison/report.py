@@ -18,7 +18,7 @@ from comparison.peers import BOUND, OURS, Peer
 from comparison.row import Goal
 
 
-def about(peers: Sequence[Peer], missing: Sequence[Peer]) -> dict[str, str]:
+def about(peers: Sequence[Peer], missing: Sequence[Peer], threads: int) -> dict[str, str]:
     """What was compared, where and when."""
     import autodiff as ad
 
@@ -26,7 +26,8 @@ def about(peers: Sequence[Peer], missing: Sequence[Peer]) -> dict[str, str]:
     packages = dict.fromkeys((peer.package, peer.version) for peer in peers if peer != BOUND)
     found = {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{_processor()}, {platform.system()} {platform.machine()}; all processes on one core",
+        "machine": f"{_processor()}, {platform.system()} {platform.machine()}",
+        "threads": f"{threads} each, all processes on as many cores",
         "instruction set": f"{executable.isa} (this library's kernels)",
         "Python": platform.python_version(),
         "packages": ", ".join(f"{package} {version}" for package, version in packages),
@@ -89,7 +90,7 @@ def _markdown(results: Sequence[Result], titles: Sequence[str], described: Mappi
     yield "# Beside the peers"
     yield ""
     yield "Written by `bench/peers.py`; [what it means](../performance.md).  Value and gradient, NumPy arrays in"
-    yield "and out, one thread each, medians of rounds in which the peers take turns; in brackets the multiple of"
+    yield "and out, medians of rounds in which the peers take turns; in brackets the multiple of"
     yield "autodiff's time."
     yield ""
     yield from (f"- {name}: {text}" for name, text in described.items())

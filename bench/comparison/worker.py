@@ -39,13 +39,13 @@ class Failure(NamedTuple):
 class Worker:
     """The process, as seen by the one that compares."""
 
-    def __init__(self, row: Row, peer: Peer, core: int | None) -> None:
+    def __init__(self, row: Row, peer: Peer, threads: int) -> None:
         self.peer = peer
         self.scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, row, peer, core), daemon=True)
-        with mock.patch.dict(os.environ, settings(self.scratch.name), clear=True):
+        self.process = context.Process(target=_serve, args=(theirs, row, peer, threads), daemon=True)
+        with mock.patch.dict(os.environ, settings(self.scratch.name, threads), clear=True):
             self.process.start()
         theirs.close()
 
@@ -74,25 +74,25 @@ class Worker:
         self.scratch.cleanup()
 
 
-def _serve(connection: Connection, row: Row, peer: Peer, core: int | None) -> None:
+def _serve(connection: Connection, row: Row, peer: Peer, threads: int) -> None:
     os.setsid()  # a group of its own, to be ended as one
-    if core is not None:
-        os.sched_setaffinity(0, {core})
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
     try:
-        _solve(connection, row, peer)
+        _solve(connection, row, peer, threads)
     except (EOFError, KeyboardInterrupt):
         pass  # nobody asks any more
     except Exception as error:
         connection.send(Failure(_said(error)))
 
 
-def _solve(connection: Connection, row: Row, peer: Peer) -> None:
+def _solve(connection: Connection, row: Row, peer: Peer, threads: int) -> None:
     importlib.import_module(peer.module)
     if peer.module == "torch":
-        importlib.import_module("torch").set_num_threads(1)
+        importlib.import_module("torch").set_num_threads(threads)
     if row.first_goal:  # what is done once in a process is no part of the time to first gradient
         tiny = row.tiny()
         getattr(tiny, peer.method)()(*tiny.arguments)

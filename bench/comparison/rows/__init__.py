@@ -11,6 +11,7 @@ from comparison.rows.layer_norm import LayerNorm
 from comparison.rows.mlp import MLP
 from comparison.rows.rosenbrock import Rosenbrock
 from comparison.rows.three_body import ThreeBody
+from comparison.rows.training_step import TrainingStep
 
 ROWS: list[Row] = [
     Rosenbrock(10, Goal(0.06, 0.03, "NumPy by hand")),
@@ -22,4 +23,6 @@ ROWS: list[Row] = [
     Chain(),
     MLP(),
     ThreeBody(),
+    TrainingStep("perceptron", (784, 256, 128, 10), 128, Goal(0.9, 0.75, "NumPy by hand")),
+    TrainingStep("wide-perceptron", (1024, 2048, 2048, 10), 256, Goal(1.0, 0.85, "JAX jit")),
 ]
