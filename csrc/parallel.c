@@ -44,7 +44,7 @@ struct ad_pool {
     ad_pool *other;
 };
 
-static int64_t now(void) {
+int64_t ad_now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
@@ -73,14 +73,14 @@ static job *neediest(const ad_pool *pool) {
 
 /* Whether something is posted soon, while a run may post a job. */
 static bool watch(const ad_pool *pool, uint32_t posted) {
-    const int64_t end = now() + WATCH_NS;
+    const int64_t end = ad_now() + WATCH_NS;
     do
         for (int i = 0; i < 32; i++) {
             if (atomic_load(&pool->posted) != posted) return true;
             if (!atomic_load(&pool->entered)) return false;
             relax();
         }
-    while (now() < end);
+    while (ad_now() < end);
     return false;
 }
 
@@ -172,7 +172,7 @@ bool ad_pool_share(ad_pool *pool, int64_t n, ad_piece_run *run, void *work, char
         while (*link != &job) link = &(*link)->other;
         *link = job.other;
         pthread_mutex_unlock(&pool->lock);
-        for (const int64_t end = now() + WATCH_NS; atomic_load(&job.helpers) && now() < end;) relax();
+        for (const int64_t end = ad_now() + WATCH_NS; atomic_load(&job.helpers) && ad_now() < end;) relax();
         pthread_mutex_lock(&pool->lock);
         while (atomic_load(&job.helpers)) pthread_cond_wait(&pool->done, &pool->lock);
     }

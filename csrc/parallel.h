@@ -10,6 +10,9 @@
  * what is never touched costs nothing.  Steps that need more are not shared. */
 enum { AD_POOL_SCRATCH = 8 << 20 };
 
+/* Nanoseconds on a clock that is never set. */
+int64_t ad_now(void);
+
 /* Runs piece `i`; `scratch` is the calling thread's own or that of one of the pool's. */
 typedef void ad_piece_run(void *work, int64_t i, char *scratch);
 

@@ -1,12 +1,11 @@
 /* Loading and running plans. */
-#define _POSIX_C_SOURCE 200112L /* clock_gettime, posix_memalign */
+#define _POSIX_C_SOURCE 200112L /* posix_memalign */
 #include "kernels.h"
 #include "parallel.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const int64_t POLL_NS = 20000000;
 static const int64_t PATIENCE = 1 << 19; /* elements times operations: well under a millisecond */
@@ -71,20 +70,14 @@ uint64_t ad_plan_ops(const ad_prepared *prepared) {
 
 const char *ad_plan_isa(const ad_prepared *prepared) { return prepared->kernels->name; }
 
-static int64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
 bool ad_poll(ad_frame *frame) {
     frame->patience = PATIENCE;
     if (frame->failed && atomic_load_explicit(frame->failed, memory_order_relaxed) < frame->piece) return true;
     if (!frame->run->poll || frame->helps) return false;
-    int64_t time = now();
+    int64_t time = ad_now();
     if (time < frame->deadline) return false;
     bool stop = frame->run->poll(frame->run->context) != 0;
-    frame->deadline = now() + POLL_NS;
+    frame->deadline = ad_now() + POLL_NS;
     return stop;
 }
 
@@ -205,7 +198,7 @@ ad_status ad_plan_run(const ad_prepared *prepared, const ad_run *run) {
         status = AD_ERROR_WORK;
     } else {
         frame.scratch = run->workspace ? (char *)run->workspace + arena_bytes(prepared) : NULL;
-        if (run->poll) frame.deadline = now() + POLL_NS;
+        if (run->poll) frame.deadline = ad_now() + POLL_NS;
         status = run_tasks(prepared, &frame);
         if (frame.entered) ad_pool_leave(run->pool, frame.entry);
     }

@@ -24,6 +24,7 @@ import numpy as np
 
 from autodiff import ir
 from autodiff.ir import BOOL, OPS, Graph, Literal, Node, Shape, Value, full_op, is_float
+from autodiff.passes.places import bytes_of
 from autodiff.passes.program import CHEAP
 from autodiff.passes.rewrite import Emit, rewrite
 from autodiff.passes.views import VIEWS
@@ -81,10 +82,10 @@ def _adds_to_end(x: Value, starts: Shape, steps: Shape, shape: Shape) -> bool:
 
 def _worthwhile(x: Value) -> Cone:
     """What makes a value that had better be computed in a larger shape; no nodes if it had not."""
-    size = _bytes(x)
+    size = bytes_of(x)
     cone = _cone(x) if size >= LARGE else Cone([], [])
     roots = {_base(leaf) for leaf in cone.leaves}
-    if any(root.node.op.elementwise for root in roots) or sum(map(_bytes, roots)) > 2 * size:
+    if any(root.node.op.elementwise for root in roots) or sum(map(bytes_of, roots)) > 2 * size:
         return Cone([], [])
     return cone
 
@@ -125,10 +126,6 @@ def _cone(x: Value) -> Cone:
         elif y.node.op is not full_op:
             leaves[y] = None
     return Cone([], []) if len(nodes) > MOST_OPS else Cone(sorted(nodes, key=ir.serial), list(leaves))
-
-
-def _bytes(x: Value) -> int:
-    return x.aval.size * x.aval.dtype.itemsize
 
 
 def _base(x: Value) -> Value:

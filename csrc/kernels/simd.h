@@ -65,6 +65,30 @@ typedef uint64_t vu64 __attribute__((vector_size(VBYTES)));
 typedef uint32_t vu32 __attribute__((vector_size(VBYTES)));
 typedef uint8_t vu8 __attribute__((vector_size(VBYTES)));
 
+/* AD_SHUFFLE(x, y, mask type, index ...): of the lanes of x, then of y, those that are named. */
+#ifdef __clang__
+#define AD_SHUFFLE(x, y, mask, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#else
+#define AD_SHUFFLE(x, y, mask, ...) __builtin_shuffle(x, y, (mask){__VA_ARGS__})
+#endif
+
+/* LIST_n(f, w) is f(0, w), f(1, w) ... f(n - 1, w). */
+#define LIST_2(f, w) f(0, w), f(1, w)
+#define LIST_4(f, w) LIST_2(f, w), f(2, w), f(3, w)
+#define LIST_8(f, w) LIST_4(f, w), f(4, w), f(5, w), f(6, w), f(7, w)
+#define LIST_16(f, w) LIST_8(f, w), f(8, w), f(9, w), f(10, w), f(11, w), f(12, w), f(13, w), f(14, w), f(15, w)
+/* ... for each lane of 64 and of 32 bits. */
+#if VBYTES == 64
+#define LIST64 LIST_8
+#define LIST32 LIST_16
+#elif VBYTES == 32
+#define LIST64 LIST_4
+#define LIST32 LIST_8
+#else
+#define LIST64 LIST_2
+#define LIST32 LIST_4
+#endif
+
 /* Loads and stores need no alignment beyond the element's; memcpy of a vector is one instruction. */
 #define AD_MEMORY(T, element, vector)                                                                                  \
     AD_INLINE vector load_##T(const element *p) {                                                                      \
